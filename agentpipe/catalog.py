@@ -1,0 +1,53 @@
+"""The explicit, sorted tables: commands, stages, adapters, dialects.
+
+A row names where a thing lives and says in one line what it is for; nothing is imported until it is asked for, because
+start-up is paid once for every process of a pipe.
+"""
+
+from importlib import import_module
+from typing import Any, NamedTuple, cast
+
+from agentpipe.stage import StageSpec
+
+__all__ = ["ADAPTERS", "COMMANDS", "STAGES", "Row", "stage_spec"]
+
+
+class Row(NamedTuple):
+    """Where a thing lives (``module:name``) and what it is for, in one line."""
+
+    place: str
+    summary: str
+
+    def load(self) -> Any:
+        """Import the module and return the named thing."""
+        module, name = self.place.split(":")
+        return getattr(import_module(module), name)
+
+
+STAGES = {
+    "buffer": Row("agentpipe.buffer:SPEC", "Hold events between bursts and a slow reader, bounded, spilling to disk."),
+    "parse": Row("agentpipe.parse:SPEC", "Turn an agent's own output into events."),
+    "throttle": Row("agentpipe.throttle:SPEC", "Limit how fast events pass, losing none undeclared."),
+}
+
+ADAPTERS = {
+    "claude": Row("agentpipe.parse.claude:Claude", "Claude Code: stream-json, json"),
+    "plain": Row("agentpipe.parse.plain:Plain", "any text, line by line"),
+}
+
+COMMANDS = {
+    "buffer": Row("agentpipe_cli.filters:buffer", STAGES["buffer"].summary),
+    "parse": Row("agentpipe_cli.filters:parse", STAGES["parse"].summary),
+    "publish": Row("agentpipe_cli.publish:publish", "Send events to a hub over WebSocket."),
+    "replay": Row("agentpipe_cli.replay:replay", "Play a saved log with its own timing."),
+    "run": Row("agentpipe_cli.run:run", "Run an agent and stream its output, line by line."),
+    "schema": Row("agentpipe_cli.schema:schema", "Print the JSON Schema of the events."),
+    "serve": Row("agentpipe_cli.serve:serve", "Serve the hub and its dashboard."),
+    "subscribe": Row("agentpipe_cli.subscribe:subscribe", "Print the events of a hub as they come."),
+    "throttle": Row("agentpipe_cli.filters:throttle", STAGES["throttle"].summary),
+}
+
+
+def stage_spec(name: str) -> StageSpec[Any]:
+    """The specification of the stage called *name*. Raises KeyError when there is none."""
+    return cast("StageSpec[Any]", STAGES[name].load())

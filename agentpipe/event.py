@@ -1,0 +1,267 @@
+"""The event: one thing that happened, one NDJSON line.
+
+The rule this module keeps: **an event is its line.** It is encoded once, where it is made, and carried as those
+bytes; only the head (the few fields that routing needs) is ever decoded on the way. Unknown keys, key order, odd
+escapes and big integers survive because a line that nobody changed is never encoded again.
+
+Fields and their meaning: ``docs/events.md`` (schema ``agentpipe/1``).
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeAlias, cast
+
+import msgspec
+import orjson
+
+__all__ = [
+    "EXEMPT_TYPES",
+    "JSON",
+    "SCHEMA",
+    "TERMINAL_TYPES",
+    "Event",
+    "decode",
+    "encode",
+    "gap",
+    "make",
+    "peek",
+    "peek_lines",
+    "seconds",
+    "timestamp",
+]
+
+JSON: TypeAlias = Any  # what json.loads returns; the one place where Any is allowed on the event path
+
+SCHEMA = "agentpipe/1"
+
+#: Exactly one of these ends a run.
+TERMINAL_TYPES = frozenset({"run_completed", "run_failed", "run_cancelled"})
+
+#: Never throttled, merged or dropped (requirement T3): losing one changes what the rest means.
+EXEMPT_TYPES = TERMINAL_TYPES | {
+    "run_started",
+    "run_iteration",
+    "error",
+    "gap",
+    "permission_request",
+    "process_started",
+    "process_exited",
+    "workflow_phase_transition",
+}
+
+
+class Event(msgspec.Struct, gc=False, weakref=False):
+    """The peeked head of an event and its ``line`` (UTF-8 bytes, no newline). Never changed after it is made.
+
+    ``sequence`` is None for an event that the hub has yet to number. ``payload`` and ``timestamp`` decode on demand.
+    """
+
+    type: str = ""
+    run_id: str = ""
+    agent_id: str = ""
+    work_id: str | None = None
+    sequence: int | None = None
+    event_id: str | None = None
+    # The name on the wire cannot be met in practice; the field is filled by hand after decoding.
+    line: bytes = msgspec.field(default=b"", name="\ufffdline")
+
+    @property
+    def identity(self) -> str:
+        """What consumers de-duplicate by: the event's own id, else ``run_id:sequence``."""
+        return self.event_id or f"{self.run_id}:{self.sequence}"
+
+    @property
+    def envelope(self) -> dict[str, JSON]:
+        """The whole event, decoded anew on each use."""
+        return cast("dict[str, JSON]", decode(self.line))
+
+    @property
+    def payload(self) -> dict[str, JSON]:
+        """The payload, decoded anew on each use; empty when the line has none."""
+        found = self.envelope.get("payload")
+        return found if isinstance(found, dict) else {}
+
+    @property
+    def timestamp(self) -> str | None:
+        """RFC 3339 text as the line has it, or None."""
+        found = self.envelope.get("timestamp")
+        return found if isinstance(found, str) else None
+
+
+_HEAD = msgspec.json.Decoder(Event)
+_ANYTHING = msgspec.json.Decoder()
+
+
+def peek(line: bytes) -> Event:
+    """Read the head of *line*, a JSON object without its newline.
+
+    A head field of the wrong JSON type counts as absent. Raises ValueError when the line is not a JSON object.
+    """
+    try:
+        event = _HEAD.decode(line)
+    except msgspec.ValidationError:
+        event = _peek_leniently(line)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+    if not line.isascii():
+        line.decode()  # msgspec does not check UTF-8 in what it skips; UnicodeDecodeError is a ValueError
+    event.line = line
+    return event
+
+
+def _peek_leniently(line: bytes) -> Event:
+    """The slow path: an object whose head has a field of an unexpected type."""
+    found = decode(line)
+    if not isinstance(found, dict):
+        raise ValueError("not a JSON object")
+    event = Event()
+    for name in ("type", "run_id", "agent_id", "work_id", "event_id"):
+        if isinstance(found.get(name), str):
+            setattr(event, name, found[name])
+    sequence = found.get("sequence")
+    if isinstance(sequence, int) and not isinstance(sequence, bool):
+        event.sequence = sequence
+    return event
+
+
+def peek_lines(lines: Sequence[bytes]) -> tuple[list[Event], list[tuple[int, bytes, str]]]:
+    """Peek many lines at once: the events, and for each bad line its index, its bytes and the problem.
+
+    One decoder call for the whole batch when every line is good, which is the normal case; else line by line.
+    """
+    block = b"\n".join(lines)
+    try:
+        events = _HEAD.decode_lines(block)
+        block.isascii() or block.decode()
+    except (ValueError, RecursionError):
+        return _peek_one_by_one(lines)
+    if len(events) != len(lines):  # two values on one line, or a blank one
+        return _peek_one_by_one(lines)
+    for event, line in zip(events, lines, strict=True):
+        event.line = line
+    return events, []
+
+
+def _peek_one_by_one(lines: Iterable[bytes]) -> tuple[list[Event], list[tuple[int, bytes, str]]]:
+    events: list[Event] = []
+    bad: list[tuple[int, bytes, str]] = []
+    for index, line in enumerate(lines):
+        try:
+            events.append(peek(line))
+        except ValueError as error:
+            bad.append((index, line, str(error)))
+    return events, bad
+
+
+def make(
+    type: str,  # noqa: A002 - the field's name in the schema
+    payload: Mapping[str, JSON],
+    *,
+    run_id: str,
+    agent_id: str,
+    sequence: int | None,
+    at: str,
+    work_id: str | None = None,
+    parent_id: str | None = None,
+    covers: Sequence[tuple[int, int]] | None = None,
+    event_id: str | None = None,
+) -> Event:
+    """Make an event: the only place where a line is encoded.
+
+    *at* is an RFC 3339 timestamp (see `timestamp`); *sequence* counts from 1 within the run, or is None for an event
+    that the hub will number. *covers* lists the ``(first, last)`` sequence numbers merged into this event.
+    """
+    envelope: dict[str, JSON] = {"type": type, "run_id": run_id, "agent_id": agent_id}
+    if work_id is not None:
+        envelope["work_id"] = work_id
+    if parent_id is not None:
+        envelope["parent_id"] = parent_id
+    own_id = event_id
+    if sequence is not None:
+        envelope["sequence"] = sequence
+        own_id = event_id or f"{run_id}:{sequence}"
+    envelope["timestamp"] = at
+    if own_id is not None:
+        envelope["event_id"] = own_id
+    if covers:
+        envelope["covers"] = covers
+    envelope["payload"] = payload
+    return Event(type, run_id, agent_id, work_id, sequence, own_id, encode(envelope))
+
+
+def gap(
+    ranges: Sequence[tuple[int, int]],
+    reason: str,
+    *,
+    run_id: str,
+    agent_id: str,
+    at: str,
+    work_id: str | None = None,
+    count: int | None = None,
+    types: Mapping[str, int] | None = None,
+) -> Event:
+    """Declare that the sequence numbers in *ranges* (``(first, last)``, ascending) of a run are missing, and why.
+
+    *reason* is one of ``throttle buffer evicted oversize source``; *count* is the number of events when it is not
+    the length of the ranges; *types* counts them by type.
+    """
+    total = count if count is not None else sum(last - first + 1 for first, last in ranges)
+    payload: dict[str, JSON] = {"ranges": [list(pair) for pair in ranges], "count": total, "reason": reason}
+    if types:
+        payload["types"] = dict(types)
+    first, last = (ranges[0][0], ranges[-1][1]) if ranges else (0, 0)
+    return make(
+        "gap",
+        payload,
+        run_id=run_id,
+        agent_id=agent_id,
+        sequence=last if ranges else None,
+        at=at,
+        work_id=work_id,
+        event_id=f"{run_id}:gap:{first}-{last}" if ranges else None,
+    )
+
+
+def decode(line: bytes) -> JSON:
+    """Decode one JSON value, exactly: integers of any size stay integers, lone surrogate escapes stay what they are.
+
+    Raises ValueError when *line* is not JSON.
+    """
+    try:
+        return _ANYTHING.decode(line)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        pass  # rare and slow: valid JSON that the quick decoder refuses (lone surrogates)
+    try:
+        return json.loads(line, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _refuse(constant: str) -> JSON:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def encode(value: JSON) -> bytes:
+    """Encode one JSON value as UTF-8 on one line; what orjson refuses (integers over 64 bits, lone surrogates, deep
+    nesting) goes through the standard library, escaped, so that no content is lost.
+    """
+    try:
+        return orjson.dumps(value)
+    except (TypeError, ValueError):
+        return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode()
+
+
+def timestamp(now: float) -> str:
+    """Unix seconds as RFC 3339 in UTC with milliseconds, e.g. ``2026-11-20T07:00:00.123Z``."""
+    whole, milliseconds = divmod(int(now * 1000), 1000)
+    moment = datetime.fromtimestamp(whole, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
+
+
+def seconds(at: str) -> float:
+    """RFC 3339 text as Unix seconds. Raises ValueError when it is not a timestamp."""
+    moment = datetime.fromisoformat(at)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return moment.timestamp()

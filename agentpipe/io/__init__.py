@@ -1,0 +1,1 @@
+"""Everything that touches the world: descriptors, processes, sockets, files, clocks."""

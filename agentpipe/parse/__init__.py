@@ -1,0 +1,1 @@
+"""Adapters: one agent's own output in, events out."""

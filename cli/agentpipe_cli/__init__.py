@@ -1,0 +1,1 @@
+"""The command line: it only translates options into objects and errors into exit statuses."""

@@ -1,0 +1,74 @@
+"""The commands that are stages: made from the catalog, one function for all.
+
+A filter's options are those of its stage, plus the ones every filter has.
+"""
+
+import dataclasses
+import json
+from typing import Any
+
+import click
+
+from agentpipe import catalog
+from agentpipe.intake import Intake
+from agentpipe.io.drive import filter_fds
+from agentpipe.io.streams import is_terminal
+from agentpipe.ndjson import DEFAULT_MAX_LINE
+from agentpipe.stage import StageSpec, option
+from agentpipe_cli.options import command, warn
+
+__all__ = ["FilterOptions", "filter_command"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class FilterOptions:
+    """What every filter can be told."""
+
+    strict: bool = option(False, "End with status 65 at the first malformed line, instead of warning and going on.")
+    stats: bool = option(False, "Print counts as one JSON line on stderr at the end.")
+    max_line: int = option(DEFAULT_MAX_LINE, "Skip and count a line longer than this.", unit="size", minimum=1024)
+
+
+def filter_command(name: str) -> click.Command:
+    """The click command of the stage called *name*."""
+    spec = catalog.stage_spec(name)
+    both = _joined(spec)
+
+    @command(name, both, summary=spec.summary, help=spec.options.__doc__ or "")
+    def run(options: Any) -> int:
+        return _run(spec, options)
+
+    return run
+
+
+def _joined(spec: StageSpec[Any]) -> type[Any]:
+    """One dataclass of the stage's fields and every filter's."""
+    fields = [*dataclasses.fields(spec.options), *dataclasses.fields(FilterOptions)]
+    hints = {**_hints(spec.options), **_hints(FilterOptions)}
+    made = [(f.name, hints[f.name], dataclasses.field(default=f.default, metadata=f.metadata)) for f in fields]
+    return dataclasses.make_dataclass(f"{spec.name}_options", made, kw_only=True)
+
+
+def _hints(options: type[Any]) -> dict[str, Any]:
+    from typing import get_type_hints
+
+    return get_type_hints(options)
+
+
+def _run(spec: StageSpec[Any], options: Any) -> int:
+    if is_terminal(0):
+        raise click.UsageError(f"{spec.name} reads NDJSON from a pipe: … | agentpipe {spec.name}   (see --help)")
+    own = {field.name: getattr(options, field.name) for field in dataclasses.fields(spec.options)}
+    stage = spec.build(spec.options(**own))
+    intake = Intake(spec.reads, max_line=options.max_line, strict=options.strict, warn=warn)
+    ending = filter_fds(stage, intake)
+    if options.stats:
+        warn(json.dumps({"stage": spec.name, **ending.report}, separators=(",", ":")))
+    return 128 + ending.signal if ending.signal is not None else 0
+
+
+def __getattr__(name: str) -> click.Command:
+    """``agentpipe_cli.filters:throttle`` and the like, as the catalog's table of commands names them."""
+    if name not in catalog.STAGES:
+        raise AttributeError(name)
+    return filter_command(name)
