@@ -1,30 +1,55 @@
-# make run, make test, make check, make bench: each installs what it needs first.
+# make run, make test, make check, make bench: each installs what it needs first, into .venv.
 VENV := .venv
 PY := $(VENV)/bin/python
+INSTALLED := $(VENV)/.installed
 .DEFAULT_GOAL := help
-.PHONY: help install run test check bench format clean
+.PHONY: help install packages run test check bench format man clean
 
 help:
-	@echo "make run    play the sample session into a hub and serve the dashboard (ONCE=1: end with a summary)"
-	@echo "make test   install what is needed and run every test"
-	@echo "make check  format, lint, types, layers, docs and manual up to date"
-	@echo "make bench  all benchmarks, JSON and a table into bench/results/"
+	@echo "make run     play the sample session into a hub and serve the dashboard (ONCE=1: end with a summary)"
+	@echo "make test    install what is needed and run every test"
+	@echo "make check   format, lint, types, layers, docs and manual up to date"
+	@echo "make bench   all benchmarks, JSON and a table into bench/results/"
+	@echo "make format  format and fix what can be fixed"
+	@echo "make man     write the manual pages anew"
 
-install: $(VENV)/.installed
+install: $(INSTALLED)
 
-$(VENV)/.installed: pyproject.toml
-	python3 -m venv $(VENV)
-	$(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+# The page is part of the package, so a change in its sources installs (and builds) again.
+PAGE := $(shell find dashboard -path dashboard/node_modules -prune -o -type f -print)
+
+$(INSTALLED): pyproject.toml $(PAGE)
+	@test -x $(PY) || python3 -m venv $(VENV)
+	@echo "installing into $(VENV) …" >&2
+	@$(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
-check: install
+packages:
+	@.ci/packages
+
+run: install
+	@$(PY) docs/samples/play.py $(if $(ONCE),--once) $(if $(SPEED),--speed $(SPEED))
+
+test: install packages
+	$(PY) -m pytest $(ARGS)
+
+check: install packages
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check --output-format=concise .
 	$(VENV)/bin/mypy
+	$(PY) man/build.py --check
+	$(PY) -m pytest -q tests/test_layers.py tests/test_exports.py tests/test_manual.py
 
-test: install
-	$(PY) -m pytest
+bench: install packages
+	$(PY) bench/run.py $(ARGS)
+	$(PY) -m pytest bench/test_inner_loops.py --benchmark-only -q
 
 format: install
 	$(VENV)/bin/ruff format .
 	$(VENV)/bin/ruff check --fix .
+
+man: install
+	$(PY) man/build.py
+
+clean:
+	rm -rf $(VENV) .make agentpipe/web dashboard/node_modules
