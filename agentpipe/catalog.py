@@ -5,9 +5,10 @@ start-up is paid once for every process of a pipe.
 """
 
 from importlib import import_module
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from agentpipe.stage import StageSpec
+if TYPE_CHECKING:
+    from agentpipe.stage import StageSpec
 
 __all__ = ["ADAPTERS", "COMMANDS", "STAGES", "Row", "stage_spec"]
 
@@ -48,6 +49,6 @@ COMMANDS = {
 }
 
 
-def stage_spec(name: str) -> StageSpec[Any]:
+def stage_spec(name: str) -> "StageSpec[Any]":
     """The specification of the stage called *name*. Raises KeyError when there is none."""
     return cast("StageSpec[Any]", STAGES[name].load())

@@ -10,7 +10,7 @@ Fields and their meaning: ``docs/events.md`` (schema ``agentpipe/1``).
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeAlias, cast
+from typing import Annotated, Any, TypeAlias, cast
 
 import msgspec
 import orjson
@@ -34,6 +34,9 @@ __all__ = [
 JSON: TypeAlias = Any  # what json.loads returns; the one place where Any is allowed on the event path
 
 SCHEMA = "agentpipe/1"
+
+#: Beyond this a number is no longer exact in every reader of JSON (RFC 7493 §2.2), nor an integer of SQLite.
+MAX_SEQUENCE = 2**53 - 1
 
 #: Exactly one of these ends a run.
 TERMINAL_TYPES = frozenset({"run_completed", "run_failed", "run_cancelled"})
@@ -61,7 +64,7 @@ class Event(msgspec.Struct, gc=False, weakref=False):
     run_id: str = ""
     agent_id: str = ""
     work_id: str | None = None
-    sequence: int | None = None
+    sequence: Annotated[int, msgspec.Meta(ge=1, le=MAX_SEQUENCE)] | None = None
     event_id: str | None = None
     # The name on the wire cannot be met in practice; the field is filled by hand after decoding.
     line: bytes = msgspec.field(default=b"", name="\ufffdline")
@@ -73,36 +76,47 @@ class Event(msgspec.Struct, gc=False, weakref=False):
 
     @property
     def envelope(self) -> dict[str, JSON]:
-        """The whole event, decoded anew on each use."""
+        """The whole event, decoded anew on each use. Raises ValueError for what `decode` refuses."""
         return cast("dict[str, JSON]", decode(self.line))
 
     @property
     def payload(self) -> dict[str, JSON]:
-        """The payload, decoded anew on each use; empty when the line has none."""
-        found = self.envelope.get("payload")
+        """The payload, decoded anew on each use; empty when the line has none or it cannot be decoded."""
+        found = self._get("payload")
         return found if isinstance(found, dict) else {}
 
     @property
     def timestamp(self) -> str | None:
         """RFC 3339 text as the line has it, or None."""
-        found = self.envelope.get("timestamp")
+        found = self._get("timestamp")
         return found if isinstance(found, str) else None
+
+    def _get(self, name: str) -> JSON:
+        """A stage must not fail on one hostile event (an integer of 5000 digits): it sees nothing and passes it on."""
+        try:
+            found = decode(self.line)
+        except ValueError:
+            return None
+        return found.get(name) if isinstance(found, dict) else None
 
 
 _HEAD = msgspec.json.Decoder(Event)
 _ANYTHING = msgspec.json.Decoder()
+_LARGEST = 1.7976931348623157e308  # of IEEE 754 doubles
 
 
 def peek(line: bytes) -> Event:
     """Read the head of *line*, a JSON object without its newline.
 
-    A head field of the wrong JSON type counts as absent. Raises ValueError when the line is not a JSON object.
+    A head field of the wrong JSON type counts as absent, and so does a ``sequence`` outside 1…2⁵³-1 and an id that no
+    UTF-8 text can carry (a lone surrogate). Raises ValueError when the line is not a JSON object, or one that nests
+    deeper than the interpreter allows (about 1000).
     """
     try:
         event = _HEAD.decode(line)
-    except msgspec.ValidationError:
-        event = _peek_leniently(line)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except msgspec.DecodeError as error:
+        event = _peek_leniently(line, str(error))
+    except RecursionError as error:
         raise ValueError(str(error)) from None
     if not line.isascii():
         line.decode()  # msgspec does not check UTF-8 in what it skips; UnicodeDecodeError is a ValueError
@@ -110,19 +124,29 @@ def peek(line: bytes) -> Event:
     return event
 
 
-def _peek_leniently(line: bytes) -> Event:
-    """The slow path: an object whose head has a field of an unexpected type."""
-    found = decode(line)
+def _peek_leniently(line: bytes, problem: str) -> Event:
+    """The slow path: an object whose head has a field of an unexpected type, or with lone surrogates somewhere."""
+    try:
+        found = decode(line)
+    except ValueError:
+        raise ValueError(problem) from None
     if not isinstance(found, dict):
         raise ValueError("not a JSON object")
     event = Event()
     for name in ("type", "run_id", "agent_id", "work_id", "event_id"):
-        if isinstance(found.get(name), str):
+        if _is_text(found.get(name)):
             setattr(event, name, found[name])
     sequence = found.get("sequence")
-    if isinstance(sequence, int) and not isinstance(sequence, bool):
+    if isinstance(sequence, int) and not isinstance(sequence, bool) and 1 <= sequence <= MAX_SEQUENCE:
         event.sequence = sequence
     return event
+
+
+def _is_text(value: JSON) -> bool:
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
 
 
 def peek_lines(lines: Sequence[bytes]) -> tuple[list[Event], list[tuple[int, bytes, str]]]:
@@ -131,12 +155,14 @@ def peek_lines(lines: Sequence[bytes]) -> tuple[list[Event], list[tuple[int, byt
     One decoder call for the whole batch when every line is good, which is the normal case; else line by line.
     """
     block = b"\n".join(lines)
+    if not (block.startswith(b"{") and block.endswith(b"}") and block.count(b"}\n{") == len(lines) - 1):
+        return _peek_one_by_one(lines)  # to the decoder LF is mere white space: only so is a line surely one value
     try:
         events = _HEAD.decode_lines(block)
         block.isascii() or block.decode()
     except (ValueError, RecursionError):
         return _peek_one_by_one(lines)
-    if len(events) != len(lines):  # two values on one line, or a blank one
+    if len(events) != len(lines):  # two values on one line
         return _peek_one_by_one(lines)
     for event, line in zip(events, lines, strict=True):
         event.line = line
@@ -224,22 +250,27 @@ def gap(
 
 
 def decode(line: bytes) -> JSON:
-    """Decode one JSON value, exactly: integers of any size stay integers, lone surrogate escapes stay what they are.
+    """Decode one JSON value, exactly: integers stay integers, lone surrogate escapes stay what they are.
 
-    Raises ValueError when *line* is not JSON.
+    Raises ValueError when *line* is not JSON, has an integer of more than 4300 digits or nests too deeply. A float
+    beyond the range of a double becomes the largest one, as in jq.
     """
     try:
         return _ANYTHING.decode(line)
-    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-        pass  # rare and slow: valid JSON that the quick decoder refuses (lone surrogates)
+    except (ValueError, RecursionError):
+        pass  # rare and slow: valid JSON that the quick decoder refuses (lone surrogates, 1e400)
     try:
-        return json.loads(line, parse_constant=_refuse)
+        return json.loads(line.decode(), parse_constant=_refuse, parse_float=_float)
     except RecursionError:
         raise ValueError("nested too deeply") from None
 
 
 def _refuse(constant: str) -> JSON:
     raise ValueError(f"{constant} is not JSON")
+
+
+def _float(text: str) -> float:
+    return max(-_LARGEST, min(_LARGEST, float(text)))
 
 
 def encode(value: JSON) -> bytes:

@@ -1,16 +1,16 @@
 """From the bytes of a stream to events: splitting, peeking, and what becomes of a line that is no event.
 
 The rule this module keeps: a bad line never stops the stream and never vanishes uncounted. It is warned about (the
-first few times) and counted; under ``strict`` it raises InputError. A line over the limit becomes a ``gap`` event with
-reason ``oversize``, placed in its run when its head can still be read.
+first few times) and counted; under ``strict`` it raises InputError, once the events before it were handed out. A line
+over the limit becomes a ``gap`` event with reason ``oversize``, placed in its run when its head can still be read.
 """
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, NoReturn
 
 from agentpipe.errors import InputError
-from agentpipe.event import JSON, Event, gap, make, peek_lines, timestamp
+from agentpipe.event import JSON, Event, decode, gap, make, peek_lines, timestamp
 from agentpipe.ndjson import DEFAULT_MAX_LINE, Line, Oversize, Splitter
 
 __all__ = ["Intake"]
@@ -18,9 +18,10 @@ __all__ = ["Intake"]
 #: Warnings printed per problem before they are only counted: enough to see what is wrong, not a second log.
 WARNINGS = 5
 
-_RUN = re.compile(rb'"run_id":"((?:[^"\\]|\\.)+)"')
-_AGENT = re.compile(rb'"agent_id":"((?:[^"\\]|\\.)*)"')
-_SEQUENCE = re.compile(rb'"sequence":(\d+)')
+_NAMES = {
+    name: re.compile(rb'"%s"\s*:\s*("(?:[^"\\]|\\.)*")' % name.encode()) for name in ("run_id", "agent_id", "work_id")
+}
+_SEQUENCE = re.compile(rb'"sequence"\s*:\s*(\d{1,16})\b')
 
 
 class Intake:
@@ -28,7 +29,8 @@ class Intake:
 
     *reads* is ``events`` (every line is an event) or ``lines`` (a line is taken as it is: an Event with an empty
     ``type``). *source* names the input in messages; *warn* takes one line of text for people. ``malformed`` and
-    ``oversize`` count lines.
+    ``oversize`` count lines. ``failure`` is the InputError that ended a strict input while events before the bad line
+    were still to be handed out; the next `feed` or `finish` raises it, and a driver may do so at once.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class Intake:
         self._splitter = Splitter(max_line)
         # changing
         self._lines_before = 0
+        self.failure: InputError | None = None
         self.bytes_read = 0
         self.malformed = 0
         self.oversize = 0
@@ -71,59 +74,80 @@ class Intake:
         return {"malformed": self.malformed, "oversize": self.oversize, "bytes_in": self.bytes_read}
 
     def _events(self, lines: Sequence[Line], now: float) -> list[Event]:
-        if not lines:
-            return []
+        if self.failure is not None:
+            raise self.failure
+        blanks = self._splitter.blanks
         events: list[Event] = []
+        if lines:
+            try:
+                self._take(lines, events, now)
+            except InputError as error:
+                if not events:
+                    raise
+                self.failure = error
+        self._lines_before += len(lines) + len(blanks)
+        return events
+
+    def _take(self, lines: Sequence[Line], events: list[Event], now: float) -> None:
+        """Append to *events* what *lines* hold, in order."""
         whole: list[bytes] = []
         for index, line in enumerate(lines):
             if isinstance(line, bytes):
                 whole.append(line)
                 continue
-            events += self._peeked(whole, index - len(whole))
+            self._peek(whole, index - len(whole), events)
             whole = []
             events += self._declared(line, index, now)
-        events += self._peeked(whole, len(lines) - len(whole))
-        self._lines_before += len(lines)
-        return events
+        self._peek(whole, len(lines) - len(whole), events)
 
-    def _peeked(self, lines: list[bytes], before: int) -> list[Event]:
+    def _peek(self, lines: list[bytes], before: int, events: list[Event]) -> None:
         if not self._peeks:
-            return [Event(line=line) for line in lines]
-        events, bad = peek_lines(lines)
+            events += [Event(line=line) for line in lines]
+            return
+        found, bad = peek_lines(lines)
+        if bad and self._strict:
+            first, line, problem = bad[0]
+            events += found[:first]  # those before it: each line gives one event
+            self._refuse(before + first, line, problem)
+        events += found
         for index, line, problem in bad:
             self._complain(before + index, line, problem)
-        return events
+
+    def _number(self, index: int) -> int:
+        """The number in the input, from 1, of the line with this index in what the splitter returned last."""
+        return self._lines_before + index + 1 + sum(blank <= index for blank in self._splitter.blanks)
+
+    def _refuse(self, index: int, line: bytes, problem: str) -> NoReturn:
+        raise InputError(self._source, self._number(index), _column(problem, line), f"{problem}: {_shown(line)}")
 
     def _complain(self, index: int, line: bytes, problem: str) -> None:
-        number = self._lines_before + index + 1
-        if self._strict:
-            raise InputError(self._source, number, _column(problem), f"{problem}: {_shown(line)}")
         self.malformed += 1
         if self.malformed <= WARNINGS:
+            number = self._number(index)
             self._warn(f"{self._source}:{number}: skipped a malformed line ({problem}): {_shown(line)}")
         if self.malformed == WARNINGS:
             self._warn(f"{self._source}: further malformed lines are only counted")
 
     def _declared(self, line: Oversize, index: int, now: float) -> list[Event]:
         self.oversize += 1
-        number = self._lines_before + index + 1
         if self.oversize <= WARNINGS:
+            number = self._number(index)
             self._warn(f"{self._source}:{number}: skipped a line of {line.size_bytes} bytes, over the limit")
         if not self._peeks:
             payload = {"count": 1, "reason": "oversize", "ranges": [], "bytes": line.size_bytes}
             payload["head"] = line.head.decode(errors="replace")
             return [make("gap", payload, run_id="", agent_id="", sequence=None, at=timestamp(now))]
-        run, sequence = _RUN.search(line.head), _SEQUENCE.search(line.head)
-        if run is None or sequence is None:
+        run, sequence = _named("run_id", line.head), _SEQUENCE.search(line.head)
+        if not run or sequence is None:
             return []
-        agent = _AGENT.search(line.head)
         place = int(sequence[1])
         return [
             gap(
                 [(place, place)],
                 "oversize",
-                run_id=run[1].decode(errors="replace"),
-                agent_id=agent[1].decode(errors="replace") if agent else "",
+                run_id=run,
+                agent_id=_named("agent_id", line.head) or "",
+                work_id=_named("work_id", line.head),
                 at=timestamp(now),
             )
         ]
@@ -133,10 +157,22 @@ def _ignore(message: str) -> None:
     """Nobody wants to be warned; the counts remain."""
 
 
-def _column(problem: str) -> int:
-    """The place that the decoder's message gives in bytes, counted from 1."""
-    found = re.search(r"byte (\d+)", problem)
-    return int(found[1]) + 1 if found else 1
+def _named(name: str, head: bytes) -> str | None:
+    """The text of a field in the first bytes of an event, or None."""
+    match = _NAMES[name].search(head)
+    try:
+        found = decode(match[1]) if match else None
+    except ValueError:
+        return None
+    return found if isinstance(found, str) else None
+
+
+def _column(problem: str, line: bytes) -> int:
+    """The place that the decoder's message gives in bytes, counted from 1; the end of a line that was cut."""
+    found = re.search(r"\(byte (\d+)\)|in position (\d+)", problem)
+    if found:
+        return int(found[1] or found[2]) + 1
+    return len(line) + 1 if "truncated" in problem else 1
 
 
 def _shown(line: bytes) -> str:

@@ -33,16 +33,19 @@ class Splitter:
     """Cuts a byte stream into lines without their line ends.
 
     Feed it what each read brought, then call `finish` once. ``torn`` tells after `finish` whether the last line came
-    without its line end.
+    without its line end. ``blanks`` tells of the last `feed` or `finish` where blank lines were dropped: for each, the
+    index that the next returned line has or would have, so that line numbers can be told.
     """
 
     def __init__(self, max_line: int = DEFAULT_MAX_LINE) -> None:
         # given
         self._max_line = max_line
         # changing
-        self._pieces: list[bytes] = []
+        self._kept = bytearray()  # the unfinished line: the whole of it, or its head once it is over the limit
         self._held = 0  # bytes of the unfinished line so far, kept or not
+        self._ends_in_return = False
         self._at_start = True
+        self.blanks: list[int] = []
         self.torn = False
 
     def feed(self, data: bytes) -> list[Line]:
@@ -52,62 +55,77 @@ class Splitter:
         first, *rest = data.split(b"\n")
         if not rest:
             self._hold(first)
+            self.blanks = []
             return []
-        lines: list[Line] = []
+        tail = rest.pop()
+        long = len(data) > self._max_line
         if self._held:
             self._hold(first)
-            lines.append(self._take())
+            lines = [self._take(), *self._tidy(rest, returns=b"\r" in data, long=long)]
         else:
-            lines.append(first)
-        tail = rest.pop()
-        lines += rest
+            lines = self._tidy([first, *rest], returns=b"\r" in data, long=long)
         if tail:
             self._hold(tail)
-        return self._tidy(lines, returns=b"\r" in data, long=len(data) > self._max_line)
+        return self._without_blanks(lines)
 
     def finish(self) -> list[Line]:
         """Return the last line when it came without its line end, else nothing."""
+        self.blanks = []
         if not self._held:
             return []
         self.torn = True
-        return self._tidy([self._take()], returns=True, long=True)
+        return self._without_blanks([self._take()])
 
     def _without_bom(self, data: bytes) -> bytes:
         if self._held:  # the mark itself was torn
-            data = b"".join(self._pieces) + data
-            self._pieces, self._held = [], 0
+            data = bytes(self._kept) + data
+            self._kept.clear()
+            self._held = 0
         if len(data) < len(_BOM) and _BOM.startswith(data):
             return data  # undecided; it is held and looked at again
         self._at_start = False
         return data.removeprefix(_BOM)
 
     def _hold(self, piece: bytes) -> None:
-        self._held += len(piece)
-        if self._held <= self._max_line:
-            self._pieces.append(piece)
+        if not piece:
             return
-        head = b"".join(self._pieces)[:HEAD_BYTES]
-        self._pieces = [head + piece[: HEAD_BYTES - len(head)]]
+        self._held += len(piece)
+        self._ends_in_return = piece.endswith(b"\r")
+        if self._held <= self._max_line + 1:  # one more than the limit, which may be the CR of the line end
+            self._kept += piece
+            return
+        self._kept = self._kept[:HEAD_BYTES]
+        self._kept += piece[: HEAD_BYTES - len(self._kept)]
 
     def _take(self) -> Line:
-        whole = b"".join(self._pieces)
-        size = self._held
-        self._pieces, self._held = [], 0
+        size = self._held - self._ends_in_return
+        whole = bytes(memoryview(self._kept)[:size])
+        self._kept = bytearray()
+        self._held, self._ends_in_return = 0, False
         return whole if size <= self._max_line else Oversize(whole[:HEAD_BYTES], size)
 
-    def _tidy(self, lines: list[Line], *, returns: bool, long: bool) -> list[Line]:
+    def _tidy(self, found: list[bytes], *, returns: bool, long: bool) -> list[Line]:
+        """Lines that came whole in one read: without CR, and checked against the limit."""
         if returns:
-            lines = [line.removesuffix(b"\r") if isinstance(line, bytes) else line for line in lines]
+            found = [line.removesuffix(b"\r") for line in found]
         if long:
-            lines = [self._checked(line) for line in lines]
-        if b"" in lines:
-            lines = [line for line in lines if line]
-        return lines
+            return [self._checked(line) for line in found]
+        return list(found)
 
-    def _checked(self, line: Line) -> Line:
-        if isinstance(line, bytes) and len(line) > self._max_line:
-            return Oversize(line[:HEAD_BYTES], len(line))
-        return line
+    def _without_blanks(self, lines: list[Line]) -> list[Line]:
+        self.blanks = []
+        if b"" not in lines:
+            return lines
+        kept: list[Line] = []
+        for line in lines:
+            if line:
+                kept.append(line)
+            else:
+                self.blanks.append(len(kept))
+        return kept
+
+    def _checked(self, line: bytes) -> Line:
+        return line if len(line) <= self._max_line else Oversize(line[:HEAD_BYTES], len(line))
 
 
 def join(lines: Iterable[bytes]) -> bytes:

@@ -9,6 +9,9 @@ __all__ = ["duration", "rate", "show_duration", "show_rate", "show_size", "size"
 
 _NUMBER = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z/]*)\s*")
 
+#: Every whole number up to here is exact as a float; nothing here is ever that long, large or fast.
+_LARGEST = 2.0**53
+
 _DURATIONS = {"": 1.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _SIZES = {
     "": 1, "b": 1,
@@ -28,7 +31,7 @@ def duration(text: str) -> float:
 def size(text: str) -> int:
     """Bytes. Raises ValueError when *text* is no size."""
     value, unit = _split(text, "a size such as 64KiB or 1M")
-    return int(value * _unit(_SIZES, unit.lower(), text, "a size such as 64KiB or 1M"))
+    return round(value * _unit(_SIZES, unit.lower(), text, "a size such as 64KiB or 1M"))
 
 
 def rate(text: str) -> float:
@@ -43,7 +46,10 @@ def _split(text: str, wanted: str) -> tuple[float, str]:
     match = _NUMBER.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not {wanted}")
-    return float(match[1]), match[2]
+    value = float(match[1])
+    if value > _LARGEST:
+        raise ValueError(f"{text!r} is too large")
+    return value, match[2]
 
 
 def _unit(table: dict[str, float] | dict[str, int], unit: str, text: str, wanted: str) -> float:
@@ -58,8 +64,8 @@ def show_duration(value: float) -> str:
         return "none"
     for unit in ("d", "h", "m", "s"):
         if value >= _DURATIONS[unit] and value % _DURATIONS[unit] == 0:
-            return f"{value / _DURATIONS[unit]:g}{unit}"
-    return f"{value:g}s" if value >= 1 else f"{value * 1e3:g}ms"
+            return f"{value / _DURATIONS[unit]:.0f}{unit}"
+    return f"{_plain(value)}s" if value >= 1 else f"{_plain(value * 1e3)}ms"
 
 
 def show_size(value: int) -> str:
@@ -74,4 +80,9 @@ def show_size(value: int) -> str:
 
 def show_rate(value: float) -> str:
     """Events per second as an option takes them, e.g. ``50/s``; ``none`` for 0."""
-    return f"{value:g}/s" if value else "none"
+    return f"{_plain(value)}/s" if value else "none"
+
+
+def _plain(value: float) -> str:
+    """Digits without an exponent, as `duration` and `rate` read them."""
+    return f"{value:.6f}".rstrip("0").rstrip(".")

@@ -13,7 +13,7 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from agentpipe.event import JSON, Event
 
-__all__ = ["BaseStage", "Chain", "Counts", "Demand", "Map", "Stage", "StageSpec", "option"]
+__all__ = ["BaseStage", "Chain", "Counts", "Demand", "Map", "Stage", "StageSpec", "option", "will_let_go"]
 
 
 class Demand(Enum):
@@ -139,27 +139,28 @@ class Chain:
     """A stage made of stages: the earliest deadline, and the strictest demand of the non-elastic ones up front.
 
     A stage behind an elastic one is fed from the elastic one's `wake` and only while it demands more, so its HOLD
-    does not reach the source.
+    does not reach the source. What is handed to a stage that is DONE counts as dropped (``done``).
     """
 
     def __init__(self, *stages: Stage) -> None:
         if not stages:
             raise ValueError("a chain has at least one stage")
+        # given
         self.stages = stages
+        # changing
+        self._unwanted = 0  # events handed to a stage that was done
 
     @property
     def demand(self) -> Demand:
         """DONE when any stage is done; HOLD when a stage before the first elastic one holds."""
-        demands = [stage.demand for stage in self.stages]
-        if Demand.DONE in demands:
+        if any(stage.demand is Demand.DONE for stage in self.stages):
             return Demand.DONE
-        reach = next((i + 1 for i, stage in enumerate(self.stages) if stage.elastic), len(self.stages))
-        return Demand.HOLD if Demand.HOLD in demands[:reach] else Demand.MORE
+        return Demand.MORE if self._open_from(0) else Demand.HOLD
 
     @property
     def deadline(self) -> float | None:
         """The earliest deadline of the stages whose successors can take what they hand on."""
-        due = [s.deadline for i, s in enumerate(self.stages) if self._open_after(i) and s.deadline is not None]
+        due = [s.deadline for i, s in enumerate(self.stages) if s.deadline is not None and self._open_from(i + 1)]
         return min(due, default=None)
 
     @property
@@ -177,26 +178,28 @@ class Chain:
             total.added += stage.counts.added
             for reason, count in stage.counts.dropped.items():
                 total.drop(reason, count)
+        if self._unwanted:
+            total.drop("done", self._unwanted)
         return total
 
     def feed(self, events: Sequence[Event], now: float) -> Sequence[Event]:
         """Feed the first stage and hand on what comes out."""
-        return self._pass(0, self.stages[0].feed(events, now), now)
+        return self._pass(0, events, now)
 
     def wake(self, now: float) -> Sequence[Event]:
         """Wake every stage that is due, from the last to the first, so that order is kept."""
         out: list[Event] = []
         for index in reversed(range(len(self.stages))):
             stage = self.stages[index]
-            if stage.deadline is not None and stage.deadline <= now and self._open_after(index):
-                out += self._pass(index, stage.wake(now), now)
+            if stage.deadline is not None and stage.deadline <= now and self._open_from(index + 1):
+                out += self._pass(index + 1, stage.wake(now), now)
         return out
 
     def finish(self, now: float) -> Sequence[Event]:
         """Finish from the first to the last, each fed with what the one before let go."""
         events: Sequence[Event] = ()
         for stage in self.stages:
-            passed = list(stage.feed(events, now)) if events else []
+            passed = self._feed(stage, events, now)
             events = [*passed, *stage.finish(now)]
         return events
 
@@ -204,16 +207,34 @@ class Chain:
         """The chain's counts and those of each stage."""
         return {**self.counts.report(), "stages": [stage.report() for stage in self.stages]}
 
-    def _open_after(self, index: int) -> bool:
-        follower = self.stages[index + 1] if index + 1 < len(self.stages) else None
-        return follower is None or follower.demand is not Demand.HOLD
+    def _open_from(self, index: int) -> bool:
+        """Whether none of the stages that an event handed to stage *index* reaches at once is holding."""
+        for stage in self.stages[index:]:
+            if stage.demand is Demand.HOLD:
+                return False
+            if stage.elastic:
+                break
+        return True
 
     def _pass(self, index: int, events: Sequence[Event], now: float) -> Sequence[Event]:
-        for stage in self.stages[index + 1 :]:
+        for stage in self.stages[index:]:
             if not events:
                 return events
-            events = stage.feed(events, now)
+            events = self._feed(stage, events, now)
         return events
+
+    def _feed(self, stage: Stage, events: Sequence[Event], now: float) -> Sequence[Event]:
+        if events and stage.demand is Demand.DONE:
+            self._unwanted += len(events)
+            return ()
+        return stage.feed(events, now) if events else ()
+
+
+def will_let_go(stage: Stage) -> bool:
+    """Whether the stage holds events that a later `wake` brings: after the input ended a driver waits for them."""
+    if isinstance(stage, Chain):
+        return any(map(will_let_go, stage.stages))
+    return stage.counts.left > 0 and stage.deadline is not None
 
 
 def option(

@@ -10,17 +10,18 @@ finished; a reader that is gone is noticed at once, also while the input is sile
 
 import dataclasses
 import select
+import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from agentpipe.errors import ReaderGone
+from agentpipe.errors import InputError, ReaderGone
 from agentpipe.event import JSON, Event
 from agentpipe.intake import Intake
 from agentpipe.io.clock import Clock, now
 from agentpipe.io.signals import SignalWatch
 from agentpipe.io.streams import Outlet, read_some
 from agentpipe.ndjson import join
-from agentpipe.stage import Demand, Stage
+from agentpipe.stage import Demand, Stage, will_let_go
 
 if TYPE_CHECKING:
     import asyncio  # only `drive` needs it, and imports it itself: it costs a filter 30 ms of start-up
@@ -30,7 +31,8 @@ __all__ = ["Ending", "Sink", "Source", "drive", "filter_fds"]
 #: After the first Ctrl-C a filter drains its input; this is how long it waits for the end of it.
 GRACE_S = 5.0
 
-_GONE = select.POLLERR | select.POLLNVAL
+#: A pipe whose reader has gone says POLLERR; a socket or a terminal says POLLHUP.
+_GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -44,9 +46,9 @@ class Ending:
 def filter_fds(stage: Stage, intake: Intake, *, fd_in: int = 0, fd_out: int = 1, clock: Clock = now) -> Ending:
     """Run *stage* from *fd_in* to *fd_out* until the input ends.
 
-    Raises ReaderGone when the reader of the output has closed, InputError for a bad line under strict, OutputError
-    when reading or writing fails. The first SIGINT lets the input drain for 5 s, the second ends at once; SIGTERM and
-    SIGHUP stop reading, let the stage finish and end.
+    Raises ReaderGone when the reader of the output has closed, OutputError when reading or writing fails, and under
+    strict InputError for a bad line, once what came before it is written. The first SIGINT lets the input drain for
+    5 s, the second ends at once; SIGTERM and SIGHUP stop reading, let the stage finish and end.
     """
     with SignalWatch() as signals:
         return _Filter(stage, intake, fd_in, Outlet(fd_out), signals, clock).run()
@@ -71,6 +73,7 @@ class _Filter:
         self._polled: tuple[bool, bool] | None = None
         self._give_up_at: float | None = None
         self._signal: int | None = None
+        self._failure: InputError | None = None
 
     def run(self) -> Ending:
         self._poll.register(self._signals.fileno(), select.POLLIN)
@@ -79,6 +82,8 @@ class _Filter:
         if not self._hurried():
             self._emit(self._stage.finish(self._clock()))
             self._let_go()
+        if self._failure is not None:
+            raise self._failure
         return Ending(self._signal, self._report())
 
     def _done(self) -> bool:
@@ -87,8 +92,7 @@ class _Filter:
             return True
         if self._stage.demand is Demand.DONE:
             self._input_ended = True
-        waits = self._stage.counts.left and self._stage.deadline is not None
-        return self._input_ended and not waits and not self._outlet.pending
+        return self._input_ended and not self._outlet.pending and not will_let_go(self._stage)
 
     def _step(self) -> None:
         busy = self._outlet.pending > 0
@@ -132,15 +136,24 @@ class _Filter:
         data = read_some(self._fd_in)
         if data is None:
             return
-        at = self._clock()
-        if data:
-            events = self._intake.feed(data, at)
-        else:
+        if not data:
             self._input_ended = True
-            self._polled = None
-            events = self._intake.finish(at)
+        at = self._clock()
+        events = self._taken(data, at)
         if events:
             self._emit(self._stage.feed(events, at))
+
+    def _taken(self, data: bytes, at: float) -> Sequence[Event]:
+        """The events that *data* completed; a bad line under strict ends the input."""
+        events: Sequence[Event] = ()
+        try:
+            events = self._intake.feed(data, at) if data else self._intake.finish(at)
+            self._failure = self._intake.failure
+        except InputError as error:
+            self._failure = error
+        if self._failure is not None:
+            self._input_ended = True
+        return events
 
     def _wake(self) -> None:
         """Wake the stage while it is due and the reader keeps up."""
@@ -153,7 +166,7 @@ class _Filter:
             if not self._stage.elastic:
                 break
         if self._give_up_at is not None and self._clock() >= self._give_up_at:
-            self._signal = self._signal or 2
+            self._signal = self._signal or signal.SIGINT
 
     def _emit(self, events: Sequence[Event]) -> None:
         if events:
@@ -162,7 +175,7 @@ class _Filter:
     def _obey(self) -> None:
         self._signals.drain()
         if self._signals.interrupts >= 2:
-            self._signal = 2
+            self._signal = signal.SIGINT
         elif self._signals.interrupts and self._give_up_at is None:
             self._give_up_at = self._clock() + GRACE_S
         if self._signals.ended_by is not None:
@@ -172,22 +185,22 @@ class _Filter:
         return self._signals.interrupts >= 2
 
     def _let_go(self) -> None:
-        """Write what the stage let go at its end; after a signal for at most the grace, then count it as left."""
-        limit = self._clock() + GRACE_S if self._signal is not None else None
+        """Write what the stage let go at its end; after a signal for at most the grace: the report has what is left."""
+        if self._signal is not None:
+            self._give_up_at = self._clock() + GRACE_S
         self._poll.register(self._outlet.fileno(), select.POLLOUT)
         while self._outlet.pending and not self._hurried():
-            left_ms = None if limit is None else (limit - self._clock()) * 1000
+            left_ms = None if self._give_up_at is None else (self._give_up_at - self._clock()) * 1000
             if left_ms is not None and left_ms <= 0:
+                self._signal = self._signal or signal.SIGINT
                 break
             for fd, flags in self._poll.poll(left_ms):
                 if fd == self._signals.fileno():
                     self._obey()
                 elif flags & _GONE:
                     raise ReaderGone
-                else:
+                elif fd == self._outlet.fileno():
                     self._outlet.flush()
-            if self._signal is not None and limit is None:
-                limit = self._clock() + GRACE_S
 
     def _report(self) -> dict[str, JSON]:
         return {
@@ -212,62 +225,104 @@ class Sink(Protocol):
 
 
 async def drive(source: Source, stage: Stage, sink: Sink, *, clock: Clock = now) -> None:
-    """Run *stage* between *source* and *sink* in the running event loop; the sink is closed in any case."""
-    import asyncio
+    """Run *stage* between *source* and *sink* in the running event loop; the sink is closed in any case.
 
+    What source or sink raise comes out, ReaderGone too. Raises RuntimeError for a stage that holds for ever.
+    """
     batches = aiter(source)
-    reading: asyncio.Task[Sequence[Event] | None] | None = None
-    writing: asyncio.Task[None] | None = None
-    ended = False
+    driver = _Drive(stage, sink, clock)
     try:
-        while not (ended and writing is None and not (stage.counts.left and stage.deadline is not None)):
-            ended = ended or stage.demand is Demand.DONE
-            if reading is None and not ended and stage.demand is Demand.MORE and (writing is None or stage.elastic):
-                reading = asyncio.ensure_future(anext(batches, None))
-            out = await _one_turn(stage, reading, writing, clock)
-            if writing is not None and writing.done():
-                await writing
-                writing = None
-            if reading is not None and reading.done():
-                batch = await reading
-                reading = None
-                ended = batch is None
-                out = [*out, *(stage.feed(batch, clock()) if batch else ())]
-            if out:
-                writing = asyncio.ensure_future(_in_order(writing, sink, out))
-        last = stage.finish(clock())
-        if last:
-            await sink.write(last)
+        await driver.run(batches)
     finally:
-        for task in (reading, writing):
-            if task is not None:
-                task.cancel()
-        await sink.close()
+        try:
+            await driver.stop()
+            close = getattr(batches, "aclose", None)
+            if close is not None:
+                await close()
+        finally:
+            await sink.close()
 
 
-async def _one_turn(
-    stage: Stage,
-    reading: "asyncio.Task[Sequence[Event] | None] | None",
-    writing: "asyncio.Task[None] | None",
-    clock: Clock,
-) -> Sequence[Event]:
-    """Wait until something is read, written or due; return what the stage let go when it was due."""
-    import asyncio
+class _Drive:
+    """One run of the loop of `drive`: at most one read and one write are under way."""
 
-    due = stage.deadline if writing is None else None
-    waited = [task for task in (reading, writing) if task is not None]
-    timeout = None if due is None else max(0.0, due - clock())
-    if waited:
-        await asyncio.wait(waited, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-    elif timeout is not None:
-        await asyncio.sleep(timeout)
-    at = clock()
-    if (writing is None or writing.done()) and stage.deadline is not None and stage.deadline <= at:
-        return stage.wake(at)
-    return ()
+    def __init__(self, stage: Stage, sink: Sink, clock: Clock) -> None:
+        # given
+        self._stage = stage
+        self._sink = sink
+        self._clock = clock
+        # changing
+        self._reading: asyncio.Task[Sequence[Event] | None] | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._arrived: Sequence[Event] = ()  # read, and not fed because the reader of the output fell behind meanwhile
+        self._waiting: list[Event] = []  # let go while a write was under way
+        self._ended = False
 
+    async def run(self, batches: AsyncIterator[Sequence[Event]]) -> None:
+        import asyncio
 
-async def _in_order(before: "asyncio.Task[None] | None", sink: Sink, events: Sequence[Event]) -> None:
-    if before is not None:
-        await before
-    await sink.write(events)
+        while not self._done():
+            if self._reading is None and not self._arrived and not self._ended and self._can_feed():
+                self._reading = asyncio.ensure_future(anext(batches, None))
+            await self._wait()
+            self._settle()
+            self._work()
+            if self._waiting and self._writing is None:
+                self._writing = asyncio.ensure_future(self._sink.write(self._waiting))
+                self._waiting = []
+        last = self._stage.finish(self._clock())
+        if last:
+            await self._sink.write(last)
+
+    async def stop(self) -> None:
+        """Cancel what is under way and wait for it."""
+        import asyncio
+
+        tasks = [task for task in (self._reading, self._writing) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _done(self) -> bool:
+        if self._stage.demand is Demand.DONE:
+            self._ended = True
+            self._arrived = ()
+        busy = self._writing is not None or self._waiting or self._arrived
+        return self._ended and not busy and not will_let_go(self._stage)
+
+    def _can_feed(self) -> bool:
+        return self._stage.demand is Demand.MORE and (self._writing is None or self._stage.elastic)
+
+    async def _wait(self) -> None:
+        """Until something is read or written or the stage is due."""
+        import asyncio
+
+        tasks = [task for task in (self._reading, self._writing) if task is not None]
+        due = self._stage.deadline if self._writing is None else None
+        timeout = None if due is None else max(0.0, due - self._clock())
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        elif timeout is not None:
+            await asyncio.sleep(timeout)
+        elif not self._can_feed():
+            raise RuntimeError(f"{self._stage!r} holds and has no deadline: nothing could ever wake it")
+
+    def _settle(self) -> None:
+        """Take the results of what is done; a failure of source or sink comes out here."""
+        if self._writing is not None and self._writing.done():
+            writing, self._writing = self._writing, None
+            writing.result()
+        if self._reading is not None and self._reading.done():
+            reading, self._reading = self._reading, None
+            batch = reading.result()
+            self._ended = self._ended or batch is None
+            self._arrived = batch or ()
+
+    def _work(self) -> None:
+        at = self._clock()
+        due = self._stage.deadline
+        if self._writing is None and due is not None and due <= at:
+            self._waiting += self._stage.wake(at)
+        if self._arrived and self._can_feed():
+            batch, self._arrived = self._arrived, ()
+            self._waiting += self._stage.feed(batch, at)

@@ -31,7 +31,7 @@ def read_some(fd: int) -> bytes | None:
     except OSError as error:
         if error.errno == errno.EIO:  # a terminal that has been hung up
             return b""
-        raise OutputError(f"descriptor {fd}", os.strerror(error.errno or 0)) from error
+        raise OutputError("stdin" if fd == 0 else f"descriptor {fd}", os.strerror(error.errno or 0)) from error
 
 
 def is_terminal(fd: int) -> bool:
@@ -97,8 +97,8 @@ class Outlet:
             mode = os.fstat(fd).st_mode
         except OSError as error:
             raise OutputError(self._name, os.strerror(error.errno or 0)) from error
-        if stat.S_ISREG(mode):
-            return fd, self._send_whole
+        if stat.S_ISREG(mode) or (stat.S_ISCHR(mode) and not os.isatty(fd)):
+            return fd, self._send_whole  # a file, /dev/null, /dev/full: none of them ever waits
         if stat.S_ISFIFO(mode):
             return self._opened_pipe(fd)
         if stat.S_ISSOCK(mode):

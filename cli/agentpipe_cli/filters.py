@@ -11,7 +11,7 @@ import click
 
 from agentpipe import catalog
 from agentpipe.intake import Intake
-from agentpipe.io.drive import filter_fds
+from agentpipe.io.drive import Ending, filter_fds
 from agentpipe.io.streams import is_terminal
 from agentpipe.ndjson import DEFAULT_MAX_LINE
 from agentpipe.stage import StageSpec, option
@@ -64,7 +64,15 @@ def _run(spec: StageSpec[Any], options: Any) -> int:
     ending = filter_fds(stage, intake)
     if options.stats:
         warn(json.dumps({"stage": spec.name, **ending.report}, separators=(",", ":")))
+    _tell_losses(spec.name, ending)
     return 128 + ending.signal if ending.signal is not None else 0
+
+
+def _tell_losses(name: str, ending: Ending) -> None:
+    """After a signal: what never reached the reader."""
+    left, unwritten = ending.report.get("left", 0), ending.report.get("bytes_unwritten", 0)
+    if left or unwritten:
+        warn(f"{name}: {left} events held and {unwritten} bytes of output were not written")
 
 
 def __getattr__(name: str) -> click.Command:

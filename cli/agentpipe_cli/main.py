@@ -5,9 +5,11 @@ command. Statuses: 0 done, 2 usage, 65 data, 66 no input, 69 hub unreachable, 74
 77 refused, 130 interrupted, 141 reader gone, and for ``run`` the child's own or 124–127 and 128+n.
 """
 
+import contextlib
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -23,6 +25,16 @@ OUTPUT_STATUS = 74
 
 class LazyGroup(click.Group):
     """A group that knows names and short helps from the catalog and imports a command when it is named."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """As click's; here the help of the group is printed."""
+        with _reader_noticed():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click's; here a command runs."""
+        with _reader_noticed():
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's shape
         """Every command, sorted."""
@@ -52,6 +64,15 @@ class LazyGroup(click.Group):
         """The table of commands, from the catalog alone."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, row.summary) for name, row in sorted(catalog.COMMANDS.items())])
+
+
+@contextlib.contextmanager
+def _reader_noticed() -> Iterator[None]:
+    """Click answers EPIPE itself, with status 1; a reader that is gone is no error of ours."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise ReaderGone from None
 
 
 @click.group(
@@ -84,7 +105,7 @@ def _settings() -> dict[str, Any]:
     try:
         with open(path, "rb") as file:
             found = tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise click.UsageError(f"{path}: {error}") from error
     return {
         command: {key.replace("-", "_"): value for key, value in table.items()}
@@ -95,22 +116,21 @@ def _settings() -> dict[str, Any]:
 
 def main() -> None:
     """Run the command line and end the process with the status that the module's docstring lists."""
-    if not _stdout_is_open():
+    if not _is_open(1):
         _say("stdout is closed: there is nowhere to write")
         os._exit(OUTPUT_STATUS)
+    _occupy_standard_descriptors()
+    status: Any = 0
     try:
         status = cli.main(prog_name="agentpipe", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        status = error.exit_code
     except click.exceptions.Exit as error:
         status = error.exit_code
     except click.ClickException as error:
-        error.show()
+        _show(error)
         status = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         _end_by(signal.SIGINT)
-    except (ReaderGone, BrokenPipeError):
+    except ReaderGone:
         _end_by(signal.SIGPIPE)
     except AgentpipeError as error:
         _say(str(error))
@@ -143,12 +163,32 @@ def _end_by(number: signal.Signals) -> None:
     die_of(number)
 
 
-def _stdout_is_open() -> bool:
+def _is_open(fd: int) -> bool:
     try:
-        os.fstat(1)
+        os.fstat(fd)
     except OSError:
         return False
     return True
+
+
+def _occupy_standard_descriptors() -> None:
+    """Open ``/dev/null`` where stdin or stderr is closed, else the next file or socket we open would get its number
+    and our messages would be written into it (sqlite.org/howtocorrupt.html §2.1).
+    """
+    for fd in (0, 2):
+        if not _is_open(fd):
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != fd:
+                os.dup2(null, fd)
+                os.close(null)
+
+
+def _show(error: click.ClickException) -> None:
+    """Click's account of an error of usage; nobody may be left to read it."""
+    try:
+        error.show()
+    except OSError:
+        return
 
 
 def _say(message: str) -> None:

@@ -31,6 +31,8 @@ class _Quantity(click.ParamType[Any]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Parse text; a number from a settings file is taken as it is."""
+        if isinstance(value, bool) or not isinstance(value, str | int | float) or value != value:
+            self.fail(f"{value!r} is not a {self.name.lower()}", param, ctx)
         try:
             found = self._parse(value) if isinstance(value, str) else value
         except ValueError as error:
@@ -47,8 +49,12 @@ class _Names(click.ParamType[Any]):
 
     name = "NAMES"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ARG002
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Split text at commas; a list from a settings file is taken as it is."""
+        if not isinstance(value, str) and not (
+            isinstance(value, list | tuple) and all(isinstance(v, str) for v in value)
+        ):
+            self.fail(f"{value!r} is not a list of names", param, ctx)
         parts = value.split(",") if isinstance(value, str) else value
         return tuple(part.strip() for part in parts if part.strip())
 
