@@ -1,0 +1,180 @@
+"""Bringing events to one hub: the window, the connection of the moment, and the next one when it is lost.
+
+The rules this module keeps: an event is forgotten when the hub has said that it is stored, not before; after a lost
+connection everything that was not is sent again, in order, and the hub ignores what it knows; people are told once
+when the hub goes away and once when it is back.
+
+A publisher to several hubs is several deliveries in one loop; a delivery that keeps its window on disk is the place
+of an outbox.
+"""
+
+from collections.abc import Callable, Iterator
+
+from agentpipe.client_frame import ENVELOPE_BYTES, publication
+from agentpipe.errors import HubUnreachable, PeerError, ProtocolError
+from agentpipe.event import JSON
+from agentpipe.inflight import Window
+from agentpipe.io.address import Address
+from agentpipe.io.clock import Clock, now
+from agentpipe.io.connect import Connector
+from agentpipe.io.link import Link
+from agentpipe.wire import HubMessage
+
+__all__ = ["Delivery"]
+
+#: One write takes at most about this much: several frames in one system call, without a copy of the whole window.
+WRITE_BYTES = 256 * 1024
+
+#: How many of the hub's complaints are printed; the others are counted.
+COMPLAINTS = 5
+
+
+class Delivery:
+    """Delivers what is offered to *window* to the hub at *address*.
+
+    Its owner polls `interests`, hands every ready descriptor to `attend`, calls `advance` after each turn and at
+    ``deadline``. ``fatal`` is the reason why the hub will never take anything, or None. *warn* takes a line of text
+    for people.
+    """
+
+    def __init__(self, address: Address, window: Window, *, warn: Callable[[str], None], clock: Clock = now) -> None:
+        # given
+        self.address = address
+        self.window = window
+        self._warn = warn
+        self._clock = clock
+        self._connector = Connector(address, clock)
+        # changing
+        self._link: Link | None = None
+        self._welcome = False
+        self._away_since: float | None = None
+        self.problem = "no connection was made"
+        self.fatal: PeerError | None = None
+        self.progress_at = clock()  # the hub settled something, or nothing was outstanding
+        self.reached = 0  # how many times the hub welcomed us
+        self.refused = 0
+        self._connector.start()
+
+    @property
+    def deadline(self) -> float | None:
+        """When `advance` is to be called though nothing is ready."""
+        return self._link.deadline if self._link is not None else None
+
+    def interests(self) -> Iterator[tuple[int, int]]:
+        """The descriptors to poll, each with what to poll for."""
+        yield self._connector.fileno(), 1
+        if self._link is not None:
+            yield self._link.fileno(), self._link.wanted
+
+    def attend(self, ready: dict[int, int]) -> None:
+        """Do what the ready descriptors allow."""
+        if self._connector.fileno() in ready:
+            self._take_outcomes()
+        if self._link is not None and self._link.fileno() in ready:
+            self._guarded(self._read)
+
+    def advance(self) -> None:
+        """Send what waits, as far as the connection takes it now; notice a dead one."""
+        if self._link is not None:
+            self._guarded(self._send)
+
+    def close(self, budget_s: float) -> None:
+        """End: say goodbye within *budget_s* seconds."""
+        self._connector.stop()
+        if self._link is not None:
+            self._link.close(budget_s)
+            self._link = None
+
+    def report(self) -> dict[str, JSON]:
+        """The counts as ``--stats`` prints them."""
+        reconnects = max(self.reached - 1, 0)
+        return {**self.window.report(), "refused": self.refused, "reconnects": reconnects}
+
+    def _take_outcomes(self) -> None:
+        for outcome in self._connector.outcomes():
+            if isinstance(outcome, Link):
+                self._link = outcome
+            elif isinstance(outcome, HubUnreachable):
+                self._gone(outcome)
+            else:
+                self._give_up(outcome)
+
+    def _guarded(self, step: Callable[[Link], None]) -> None:
+        """Take a step on the connection; when it ends, see to what comes next."""
+        link = self._link
+        assert link is not None
+        try:
+            step(link)
+        except PeerError as error:
+            link.drop()
+            self._link, self._welcome = None, False
+            self.window.rewind()
+            if isinstance(error, HubUnreachable):
+                self._gone(error)
+                self._connector.start(link)
+            else:
+                self._give_up(error)
+
+    def _gone(self, error: HubUnreachable) -> None:
+        self.problem = error.problem
+        if self._away_since is None:
+            self._away_since = self._clock()
+            self._warn(f"{self.address}: {error.problem}; events are kept and sent when the hub is there")
+
+    def _give_up(self, error: PeerError) -> None:
+        self.fatal = error
+        self.problem = str(error)
+        self._warn(f"{error}; nothing more is sent")
+
+    def _read(self, link: Link) -> None:
+        link.flush()
+        while messages := link.receive():
+            for message in messages:
+                self._understand(message)
+
+    def _understand(self, message: HubMessage) -> None:
+        match message.type:
+            case "ack":
+                self._settle(message.count or 0)
+            case "welcome":
+                self._welcomed(message)
+            case "error":
+                self._complained(message)
+
+    def _settle(self, count: int) -> None:
+        try:
+            settled = self.window.settle(count)
+        except ValueError as error:
+            raise ProtocolError("bad_message", str(error)) from None
+        if settled:
+            self.progress_at = self._clock()
+
+    def _welcomed(self, message: HubMessage) -> None:
+        self._welcome = True
+        self.reached += 1
+        self.progress_at = self._clock()
+        limit = (message.limits or {}).get("max_publish_bytes")
+        self.window.max_line = limit - ENVELOPE_BYTES if limit else None
+        if self._away_since is not None:
+            away_s = self._clock() - self._away_since
+            self._away_since = None
+            again = f", {self.window.held} events to send" if self.window.held else ""
+            self._warn(f"{self.address}: back after {away_s:.1f} s{again}")
+
+    def _complained(self, message: HubMessage) -> None:
+        """The hub refused an event or a message of ours; what it refused is settled by its `ack` too."""
+        self.refused += 1
+        if self.refused <= COMPLAINTS:
+            self._warn(f"{self.address}: refused ({message.code}): {message.message}")
+
+    def _send(self, link: Link) -> None:
+        at = self._clock()
+        if not self.window.in_flight:
+            self.progress_at = max(self.progress_at, at) if not self.window.held else self.progress_at
+        while self._welcome and link.pending < WRITE_BYTES and self.window.waiting:
+            payloads, size = [], 0
+            while size < WRITE_BYTES and (lines := self.window.next_frame(at)):
+                payloads.append(publication(lines))
+                size += len(payloads[-1])
+            link.send(*payloads)
+        link.check(at)
