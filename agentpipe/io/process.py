@@ -5,7 +5,7 @@ printed is an event, also those it printed while it was being ended; ``process_s
 ``process_exited`` last; and when `run_command` returns, nothing that the agent started is left.
 
 Who does what: `Plumbing` the descriptors, `spawn` the start, `Drain` the reading, `Backlog` the waiting, `Custody` the
-ending, `ProcessEvents` the events, `Delivery` the loop that joins them; here they are put together.
+ending, `ProcessEvents` the events, `RunLoop` the loop that joins them; here they are put together.
 """
 
 import dataclasses
@@ -20,10 +20,10 @@ from typing import Literal
 from agentpipe.io.backlog import MEMORY_BYTES, Backlog
 from agentpipe.io.clock import Clock, now
 from agentpipe.io.custody import Custody
-from agentpipe.io.delivery import Delivery
 from agentpipe.io.drain import Drain, Tee
 from agentpipe.io.plumbing import Plumbing
 from agentpipe.io.reaper import adopt_orphans, children
+from agentpipe.io.run_loop import RunLoop
 from agentpipe.io.signals import SignalWatch
 from agentpipe.io.spawn import Program, Refused, find, spawn
 from agentpipe.io.streams import Outlet
@@ -130,8 +130,8 @@ def _run(program: Program, options: RunOptions, tee: Tee | None, outlet: Outlet,
         drain.start()
         limits = _limits(options, started_at)
         events = _events(options, program, limits)
-        delivery = Delivery(custody, drain, backlog, events, limits, outlet, signals, warn, clock)
-        return delivery.run(program, started_at, options.grace)
+        loop = RunLoop(custody, drain, backlog, events, limits, outlet, signals, warn, clock)
+        return loop.run(program, started_at, options.grace)
 
 
 def _folder(cwd: str | None) -> str:
