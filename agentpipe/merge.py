@@ -1,0 +1,83 @@
+"""Joining neighbouring chunks of one text into one event.
+
+The rule this module keeps: nothing but the number of events changes. Parts are joined only when they follow each other
+in their run and differ in nothing but their text, number and time; the joined chunk keeps the number, id and time of
+its last part and lists the others in ``covers`` (DESIGN "Holes").
+"""
+
+from typing import NamedTuple, Self
+
+from agentpipe.event import JSON, Event, encode
+from agentpipe.holes import numbers, tidied
+
+__all__ = ["MERGED_BYTES", "TEXT_TYPES", "Chunk", "merged"]
+
+TEXT_TYPES = frozenset({"agent_output", "agent_thinking"})
+
+#: A joined chunk stays under this: half of a 64 KB message, whatever the escapes of the parts become.
+MERGED_BYTES = 32 * 1024
+
+_OWN = ("sequence", "timestamp", "event_id", "covers", "payload")
+
+
+class Chunk(NamedTuple):
+    """A chunk of a text: ``first`` and ``last`` are the ends of the numbers it stands for, ``frame`` what all chunks
+    of the same text have in common.
+    """
+
+    event: Event
+    first: int
+    last: int
+    key: tuple[str, JSON, JSON]
+    text: str
+    frame: tuple[dict[str, JSON], dict[str, JSON]]
+
+    @classmethod
+    def read(cls, event: Event) -> Self | None:
+        """The chunk in *event*; None when it is none (another type, final, unnumbered, no text)."""
+        if event.type not in TEXT_TYPES or event.sequence is None:
+            return None
+        envelope = event.envelope
+        payload = envelope.get("payload")
+        if not isinstance(payload, dict) or payload.get("final") is not False:
+            return None
+        text = payload.get("text")
+        if not isinstance(text, str) or "message_id" not in payload:
+            return None
+        key = (event.type, payload["message_id"], payload.get("index"))
+        frame = (
+            {k: v for k, v in envelope.items() if k not in _OWN},
+            {k: v for k, v in payload.items() if k != "text"},
+        )
+        return cls(event, numbers(event)[0][0], event.sequence, key, text, frame)
+
+    def precedes(self, other: "Chunk") -> bool:
+        """Whether *other* goes on where this one stops."""
+        return other.first == self.last + 1 and other.frame == self.frame
+
+    def replaced_by(self, event: Event) -> bool:
+        """Whether *event* is the final text that this is a chunk of."""
+        if event.type != self.key[0] or event.run_id != self.event.run_id:
+            return False
+        payload = event.payload
+        same = (payload.get("message_id"), payload.get("index")) == self.key[1:]
+        return same and payload.get("final") is True
+
+
+def merged(chunks: list[Chunk]) -> Event:
+    """One event for *chunks*, each of which precedes the next; a single one is handed back untouched."""
+    last = chunks[-1].event
+    if len(chunks) == 1:
+        return last
+    envelope = last.envelope
+    spans = [span for chunk in chunks[:-1] for span in numbers(chunk.event)]
+    envelope["covers"] = tidied([*spans, *_covered(last)])
+    envelope["payload"]["text"] = "".join(chunk.text for chunk in chunks)
+    return Event(last.type, last.run_id, last.agent_id, last.work_id, last.sequence, last.event_id, encode(envelope))
+
+
+def _covered(event: Event) -> list[tuple[int, int]]:
+    """What *event* covers besides itself."""
+    spans = numbers(event)
+    first, own = spans[-1]
+    return [*spans[:-1], (first, own - 1)] if first < own else spans[:-1]
