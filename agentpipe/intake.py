@@ -171,7 +171,8 @@ def _column(problem: str, line: bytes) -> int:
     """The place that the decoder's message gives in bytes, counted from 1; the end of a line that was cut."""
     found = re.search(r"\(byte (\d+)\)|in position (\d+)", problem)
     if found:
-        return int(found[1] or found[2]) + 1
+        past = problem.startswith("JSON is malformed: trailing")  # the decoder stands behind the first of these
+        return int(found[1] or found[2]) + (not past)
     return len(line) + 1 if "truncated" in problem else 1
 
 

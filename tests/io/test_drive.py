@@ -1,0 +1,627 @@
+"""The drivers between real pipes, processes and sockets."""
+
+import asyncio
+import contextlib
+import fcntl
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agentpipe.errors import ReaderGone
+from agentpipe.event import Event
+from agentpipe.intake import Intake
+from agentpipe.io.drive import drive
+from agentpipe.ndjson import join
+from agentpipe.stage import BaseStage, Chain, Demand, Stage
+from tests.doubles import Batch, Delay, Echo, Elastic, First, Ticker, numbered, play, sequences
+from tests.io.conftest import PATIENCE_S, Start, line, read_all, read_until
+
+
+def lines(first: int, last: int) -> bytes:
+    return b"".join(line(n) for n in range(first, last + 1))
+
+
+def numbers(out: bytes) -> list[int]:
+    return [json.loads(text)["sequence"] for text in out.splitlines()]
+
+
+def ready(process: "subprocess.Popen[bytes]") -> None:
+    """Wait until the filter answers: its handlers are in place then."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(line(1))
+    assert read_until(process.stdout.fileno(), lambda got: got.endswith(b"\n")) == line(1)
+
+
+def ended(process: "subprocess.Popen[bytes]") -> int:
+    return process.wait(PATIENCE_S)
+
+
+# --- immediate, and bounded
+
+
+@pytest.mark.parametrize("env", [{}, {"PYTHONUNBUFFERED": "1"}], ids=["buffered", "unbuffered"])
+def test_what_one_read_brought_goes_out_by_one_write(start: Start, env: dict[str, str]) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # keeps the bounds of every write
+    ours.settimeout(PATIENCE_S)
+    read_end, write_end = os.pipe()
+    os.write(write_end, lines(1, 200))  # all of it is there before the filter starts
+    with ours, theirs:
+        start("pass", stdin=read_end, stdout=theirs, env=env)
+        assert ours.recv(1 << 20) == lines(1, 200)
+        for batch in (lines(201, 201), lines(202, 230)):  # and nothing waits for more while the input is silent
+            os.write(write_end, batch)
+            assert ours.recv(1 << 20) == batch
+    os.close(write_end)
+    os.close(read_end)
+
+
+def test_a_line_that_comes_in_two_parts_goes_out_when_it_is_whole(start: Start) -> None:
+    process = start("pass")
+    assert process.stdin is not None
+    assert process.stdout is not None
+    ready(process)
+    process.stdin.write(line(2)[:10])
+    process.stdin.write(line(2)[10:] + line(3)[:5])
+    assert read_until(process.stdout.fileno(), lambda got: got.endswith(b"\n")) == line(2)
+
+
+def test_nothing_is_read_while_the_reader_is_behind(start: Start) -> None:
+    process = start("pass")
+    assert process.stdin is not None
+    assert process.stdout is not None
+    ready(process)
+    os.set_blocking(process.stdin.fileno(), False)
+    block, taken, idle_since = lines(1, 500), 0, time.monotonic()
+    while time.monotonic() - idle_since < 1.0:
+        written = process.stdin.write(block[taken % len(block) :])
+        if written:
+            taken, idle_since = taken + written, time.monotonic()
+        else:
+            time.sleep(0.01)
+        assert taken < 4 << 20, "it reads on although nobody takes its output"
+    os.set_blocking(process.stdin.fileno(), True)
+    process.stdin.close()
+    out = read_all(process.stdout.fileno())
+    assert ended(process) == 0
+    whole = (block * (taken // len(block) + 1))[:taken]
+    assert out == whole[: whole.rindex(b"\n") + 1]
+
+
+def test_an_elastic_stage_reads_on_while_the_reader_stalls(start: Start) -> None:
+    process = start("elastic", "--number", "7")
+    assert process.stdin is not None
+    assert process.stdout is not None
+    block = lines(1, 30_000)
+    process.stdin.write(block)  # 2 MB, more than any pipe holds: returns only when it was all taken
+    process.stdin.close()
+    assert read_all(process.stdout.fileno()) == block
+    assert ended(process) == 0
+
+
+@pytest.mark.parametrize("limit", ["1MiB", "16MiB"])
+def test_memory_stays_flat_on_an_endless_line(start: Start, limit: str) -> None:
+    """200 MB without a newline, then a good line."""
+
+    def peak_kib(megabytes: int) -> int:
+        process = start("pass", "--max-line", limit, stdout=subprocess.PIPE)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for _ in range(megabytes):
+            process.stdin.write(b"x" * 1_000_000)
+        process.stdin.write(b"\n" + line(1))
+        process.stdin.close()
+        assert read_all(process.stdout.fileno()) == line(1)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        return usage.ru_maxrss
+
+    assert peak_kib(200) - peak_kib(0) < (2 * int(limit.removesuffix("MiB")) + 4) * 1024
+
+
+# --- deadlines and the end
+
+
+def test_a_stage_is_woken_while_its_input_is_silent(start: Start) -> None:
+    process = start("delay", "--seconds", "200ms")
+    assert process.stdin is not None
+    assert process.stdout is not None
+    begun = time.monotonic()
+    process.stdin.write(lines(1, 3))
+    assert read_until(process.stdout.fileno(), lambda got: got.count(b"\n") == 3) == lines(1, 3)
+    assert time.monotonic() - begun >= 0.2
+
+
+def test_held_events_are_waited_for_after_the_input_ended(start: Start) -> None:
+    begun = time.monotonic()
+    out, err = start("delay", "--seconds", "300ms", "--stats").communicate(lines(1, 5), PATIENCE_S)
+    assert out == lines(1, 5)
+    assert time.monotonic() - begun >= 0.3
+    assert json.loads(err[err.index(b"{") :])["left"] == 0
+
+
+def test_a_stage_is_finished_exactly_once_and_last(start: Start) -> None:
+    out, _ = start("echo").communicate(lines(1, 2), PATIENCE_S)
+    assert numbers(out) == [1, 1001, 2, 1002, 999999]
+
+
+def test_a_stage_that_holds_without_a_deadline_lets_go_at_the_end(start: Start) -> None:
+    assert start("batch", "--number", "4").communicate(lines(1, 10), PATIENCE_S)[0] == lines(1, 10)
+
+
+def test_a_stage_that_is_done_ends_the_filter_although_the_input_goes_on(start: Start) -> None:
+    process = start("first", "--number", "2")
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(lines(1, 5))
+    assert read_all(process.stdout.fileno()) == lines(1, 2)
+    assert ended(process) == 0
+
+
+def test_counts_add_up_under_stats(start: Start) -> None:
+    _, err = start("first", "--stats").communicate(lines(1, 10) + b"bad\n", PATIENCE_S)
+    counts = json.loads(err[err.rindex(b'{"stage"') :])
+    assert counts["in"] == counts["out"] + sum(counts["dropped"].values()) + counts["merged"] + counts["left"] == 10
+    assert (counts["malformed"], counts["bytes_out"]) == (1, len(lines(1, 3)))
+
+
+# --- a reader that is gone, an output that is full
+
+
+def test_a_gone_reader_is_noticed_while_the_input_is_silent(start: Start) -> None:
+    process = start("pass")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    ready(process)
+    begun = time.monotonic()
+    process.stdout.close()
+    assert ended(process) == -signal.SIGPIPE
+    assert time.monotonic() - begun < 5  # in truth a millisecond; the machine may be busy
+    assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize("kind", ["stream", "seqpacket"])
+def test_a_gone_reader_at_the_other_end_of_a_socket_is_noticed_too(start: Start, kind: str) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, getattr(socket, f"SOCK_{kind.upper()}"))
+    process = start("pass", stdout=theirs)
+    theirs.close()
+    assert process.stdin is not None
+    process.stdin.write(line(1))
+    ours.settimeout(PATIENCE_S)
+    assert ours.recv(4096) == line(1)
+    ours.close()
+    assert ended(process) == -signal.SIGPIPE
+
+
+def test_a_reader_that_is_gone_from_the_start_ends_it_too(start: Start) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    process = start("pass", stdout=write_end)
+    os.close(write_end)
+    assert ended(process) == -signal.SIGPIPE
+
+
+def test_a_full_disk_is_one_line_and_status_74(start: Start) -> None:
+    with open("/dev/full", "wb") as full:
+        process = start("pass", stdout=full)
+        _, err = process.communicate(lines(1, 3), PATIENCE_S)
+    assert err == b"agentpipe: stdout: No space left on device\n"
+    assert process.returncode == 74
+
+
+def test_a_closed_stdout_is_an_error(start: Start) -> None:
+    process = start("pass", stdout=None, preexec_fn=lambda: os.close(1))
+    _, err = process.communicate(lines(1, 3), PATIENCE_S)
+    assert err.count(b"\n") == 1
+    assert b"stdout is closed" in err
+    assert process.returncode == 74
+
+
+@pytest.mark.parametrize("how", ["closed", "reader gone"])
+def test_messages_that_nobody_can_read_are_no_error(start: Start, how: str) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    more: dict[str, Any] = {"stderr": write_end} if how == "reader gone" else {"preexec_fn": lambda: os.close(2)}
+    process = start("pass", "--stats", **more)
+    os.close(write_end)
+    out, _ = process.communicate(b"bad\n" + line(1) + b"worse\n" + line(2), PATIENCE_S)
+    assert out == line(1) + line(2)
+    assert process.returncode == 0
+
+
+# --- kinds of descriptors
+
+
+@pytest.mark.parametrize("kind", ["file", "pipe", "socket", "pty", "/dev/null"])
+def test_stdout_may_be_anything(start: Start, tmp_path: Any, kind: str) -> None:
+    block = lines(1, 2000)
+    source = tmp_path / "in.ndjson"
+    source.write_bytes(block)
+    with contextlib.ExitStack() as stack:
+        stdin = stack.enter_context(source.open("rb"))
+        if kind == "file":
+            process = start("pass", stdin=stdin, stdout=stack.enter_context((tmp_path / "out").open("wb")))
+            assert ended(process) == 0
+            assert (tmp_path / "out").read_bytes() == block
+        elif kind == "/dev/null":
+            assert ended(start("pass", stdin=stdin, stdout=subprocess.DEVNULL)) == 0
+        elif kind == "pipe":
+            assert start("pass", stdin=stdin).communicate(timeout=PATIENCE_S)[0] == block
+        elif kind == "socket":
+            ours, theirs = socket.socketpair()
+            stack.enter_context(ours)
+            process = start("pass", stdin=stdin, stdout=theirs)
+            theirs.close()
+            assert read_all(ours.fileno()) == block
+            assert ended(process) == 0
+        else:
+            leader, follower = os.openpty()
+            stack.callback(os.close, leader)
+            process = start("pass", stdin=stdin, stdout=follower)
+            shown = read_until(leader, lambda got: got.count(b"\n") == 2000)
+            assert shown.replace(b"\r\n", b"\n") == block
+            assert ended(process) == 0
+            os.close(follower)
+
+
+@pytest.mark.parametrize("kind", ["file", "pipe", "socket", "/dev/null", "closed"])
+def test_stdin_may_be_anything(start: Start, tmp_path: Any, kind: str) -> None:
+    block = lines(1, 2000)
+    with contextlib.ExitStack() as stack:
+        if kind == "file":
+            (tmp_path / "in").write_bytes(block)
+            process = start("pass", stdin=stack.enter_context((tmp_path / "in").open("rb")))
+        elif kind == "pipe":
+            process = start("pass")
+        elif kind == "socket":
+            ours, theirs = socket.socketpair()
+            process = start("pass", stdin=theirs)
+            theirs.close()
+            with ours:
+                ours.sendall(block)
+        elif kind == "/dev/null":
+            process, block = start("pass", stdin=subprocess.DEVNULL), b""
+        else:
+            process, block = start("pass", stdin=None, preexec_fn=lambda: os.close(0)), b""
+        out, err = process.communicate(block if kind == "pipe" else None, PATIENCE_S)
+    assert (out, err, process.returncode) == (block, b"", 0)
+
+
+def test_nobodys_descriptor_flags_are_changed(start: Start) -> None:
+    """O_NONBLOCK belongs to the open file description, which our neighbours share."""
+    in_read, in_write = os.pipe()
+    out_read, out_write = os.pipe()
+    process = start("pass", stdin=in_read, stdout=out_write)
+    os.write(in_write, line(1))
+    assert read_until(out_read, lambda got: got.endswith(b"\n")) == line(1)
+    during = [fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_NONBLOCK for fd in (in_read, out_write)]
+    os.close(in_write)
+    assert ended(process) == 0
+    after = [fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_NONBLOCK for fd in (in_read, out_write)]
+    assert during == after == [0, 0]
+    for fd in (in_read, out_read, out_write):
+        os.close(fd)
+
+
+def test_descriptors_that_somebody_else_made_non_blocking_are_survived(start: Start) -> None:
+    in_read, in_write = os.pipe()
+    out_read, out_write = os.pipe()
+    os.set_blocking(in_read, False)
+    os.set_blocking(out_write, False)
+    process = start("pass", stdin=in_read, stdout=out_write)
+    os.close(in_read)
+    os.close(out_write)
+    os.write(in_write, line(1))
+    assert read_until(out_read, lambda got: got.endswith(b"\n")) == line(1)
+    block = lines(1, 800)
+    os.write(in_write, block)
+    os.close(in_write)
+    time.sleep(0.1)  # let it run into the full pipe
+    assert read_all(out_read) == block
+    assert ended(process) == 0
+    os.close(out_read)
+
+
+# --- signals
+
+
+def test_the_first_interrupt_drains_the_input(start: Start) -> None:
+    process = start("batch", "--number", "1")
+    assert process.stdin is not None
+    assert process.stdout is not None
+    ready(process)
+    process.send_signal(signal.SIGINT)
+    process.stdin.write(lines(2, 9))
+    process.stdin.close()
+    assert read_all(process.stdout.fileno()) == lines(2, 9)
+    assert ended(process) == 0
+
+
+def test_the_second_interrupt_ends_at_once_and_says_what_is_left(start: Start) -> None:
+    process = start("delay", "--seconds", "1h")
+    assert process.stdin is not None
+    assert process.stderr is not None
+    process.stdin.write(lines(1, 3) + b"bad\n")
+    read_until(process.stderr.fileno(), lambda got: b"malformed" in got)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.05)  # two signals of one number sent at once are one signal
+    process.send_signal(signal.SIGINT)
+    assert ended(process) == -signal.SIGINT
+    assert b"3 events held" in process.stderr.read()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_termination_lets_the_stage_finish(start: Start, number: signal.Signals) -> None:
+    process = start("echo")
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(line(1))
+    read_until(process.stdout.fileno(), lambda got: got.count(b"\n") == 2)
+    process.send_signal(number)
+    assert numbers(read_all(process.stdout.fileno())) == [999999]
+    assert ended(process) == -number
+
+
+def test_a_termination_is_not_held_up_by_a_reader_that_stalls(start: Start) -> None:
+    process = start("elastic", "--number", "1000")
+    assert process.stdin is not None
+    assert process.stderr is not None
+    process.stdin.write(lines(1, 30_000))
+    process.send_signal(signal.SIGTERM)
+    assert ended(process) == -signal.SIGTERM
+    assert b"were not written" in process.stderr.read()
+
+
+def test_an_interrupt_that_was_ignored_when_we_started_stays_ignored(start: Start) -> None:
+    process = start("pass", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    assert process.stdin is not None
+    ready(process)
+    for _ in range(3):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.02)
+    out, _ = process.communicate(lines(2, 3), PATIENCE_S)
+    assert out == lines(2, 3)
+    assert process.returncode == 0
+
+
+# --- strict
+
+
+@pytest.mark.parametrize("pause", [False, True])
+def test_strict_hands_on_what_came_before_the_bad_line(start: Start, pause: bool) -> None:
+    process = start("batch", "--number", "2", "--strict")
+    assert process.stdin is not None
+    process.stdin.write(lines(1, 3))
+    if pause:
+        time.sleep(0.3)
+    out, err = process.communicate(b'\n{"a":nan}\n' + line(4), PATIENCE_S)
+    assert out == lines(1, 3)
+    assert err.startswith(b"agentpipe: stdin:5:7: ")
+    assert process.returncode == 65
+
+
+# --- the asyncio driver
+
+
+class Pipe:
+    """A source and a sink over real asyncio streams: a socket pair each."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader, self.writer = reader, writer
+        self.intake = Intake()
+        self.closed = 0
+
+    async def __aiter__(self) -> AsyncIterator[Sequence[Event]]:
+        while data := await self.reader.read(1 << 16):
+            yield self.intake.feed(data, 0.0)
+        yield self.intake.finish(0.0)
+
+    async def write(self, events: Sequence[Event]) -> None:
+        self.writer.write(join([event.line for event in events]))
+        await self.writer.drain()
+
+    async def close(self) -> None:
+        self.closed += 1
+        self.writer.close()
+        with contextlib.suppress(ConnectionError):
+            await self.writer.wait_closed()
+
+
+async def streams() -> tuple[Pipe, socket.socket, socket.socket]:
+    their_in, our_in = socket.socketpair()
+    their_out, our_out = socket.socketpair()
+    reader, idle = await asyncio.open_connection(sock=our_in)
+    _, writer = await asyncio.open_connection(sock=our_out)
+    pipe = Pipe(reader, writer)
+    pipe.idle = idle  # type: ignore[attr-defined] # kept, or its end would close the socket
+    return pipe, their_in, their_out
+
+
+async def through(stage: Stage, batches: list[bytes]) -> bytes:
+    pipe, source, sink = await streams()
+    loop = asyncio.get_running_loop()
+    source.setblocking(False)
+    sink.setblocking(False)
+
+    async def write() -> None:
+        for batch in batches:
+            await loop.sock_sendall(source, batch)
+            await asyncio.sleep(0)
+        source.close()
+
+    async def read() -> bytes:
+        got = b""
+        while piece := await loop.sock_recv(sink, 1 << 16):
+            got += piece
+        return got
+
+    with sink:
+        out, _, _ = await asyncio.wait_for(asyncio.gather(read(), write(), drive(pipe, stage, pipe)), PATIENCE_S)
+    pipe.idle.close()  # type: ignore[attr-defined]
+    assert pipe.closed == 1
+    return out
+
+
+STAGES = {
+    "pass": BaseStage,
+    "delay": lambda: Delay(0.001),
+    "holding": lambda: Delay(0.001, most=2),
+    "elastic": lambda: Elastic(2),
+    "batch": lambda: Batch(3),
+    "first": lambda: First(3),
+    "echo": Echo,
+    "ticker": Ticker,
+    "chain": lambda: Chain(Elastic(1, most=3), BaseStage(), Delay(0.001, most=2)),
+}
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.sampled_from(sorted(STAGES)), st.lists(st.integers(1, 40), max_size=5))
+def test_the_asyncio_driver_gives_what_the_contract_gives(name: str, sizes: list[int]) -> None:
+    edges = [sum(sizes[:n]) for n in range(len(sizes) + 1)]
+    batches = [lines(start + 1, end) for start, end in itertools.pairwise(edges)]
+    out = asyncio.run(through(STAGES[name](), batches))
+    expected = play(STAGES[name](), [(0.0, [numbered(n) for n in range(1, edges[-1] + 1)])] if sizes else [])
+    assert numbers(out) == sequences(expected)
+
+
+@pytest.mark.parametrize("name", ["pass", "echo", "elastic", "batch", "first", "delay"])
+def test_both_drivers_give_the_same_bytes(start: Start, name: str) -> None:
+    block = lines(1, 500)
+    stage = {"elastic": lambda: Elastic(3), "delay": lambda: Delay(0.0)}.get(name, STAGES[name])()
+    process = start(name)
+    out, _ = process.communicate(block, PATIENCE_S)
+    assert asyncio.run(through(stage, [block])) == out
+    assert out
+
+
+class Given:
+    """A source of made batches; then it ends, fails or waits for ever."""
+
+    def __init__(self, batches: list[list[Event]], then: BaseException | None = None, *, forever: bool = False) -> None:
+        self.batches, self.then, self.forever = batches, then, forever
+        self.given, self.closed = 0, False
+
+    async def __aiter__(self) -> AsyncIterator[Sequence[Event]]:
+        try:
+            for batch in self.batches:
+                self.given += 1
+                yield batch
+            if self.then is not None:
+                raise self.then
+            if self.forever:
+                await asyncio.Event().wait()
+        finally:
+            self.closed = True
+
+
+class Taken:
+    """A sink that is as slow as its gate and fails when told to."""
+
+    def __init__(self, fail: BaseException | None = None) -> None:
+        self.fail, self.gate = fail, asyncio.Event()
+        self.writes: list[int] = []
+        self.closed = 0
+        self.gate.set()
+
+    async def write(self, events: Sequence[Event]) -> None:
+        self.writes.append(len(events))
+        await self.gate.wait()
+        if self.fail is not None:
+            raise self.fail
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+def singles(count: int) -> list[list[Event]]:
+    return [[numbered(n)] for n in range(1, count + 1)]
+
+
+@pytest.mark.parametrize("failure", [ReaderGone(), OSError("broken")])
+def test_a_sink_that_fails_ends_the_drive_and_is_closed(failure: Exception) -> None:
+    async def run() -> None:
+        source, sink = Given(singles(3), forever=True), Taken(failure)
+        with pytest.raises(type(failure)):
+            await asyncio.wait_for(drive(source, BaseStage(), sink), PATIENCE_S)
+        assert (sink.closed, source.closed) == (1, True)
+
+    asyncio.run(run())
+
+
+def test_a_source_that_fails_ends_the_drive_after_what_it_gave() -> None:
+    async def run() -> None:
+        source, sink = Given(singles(2), ValueError("torn")), Taken()
+        with pytest.raises(ValueError, match="torn"):
+            await asyncio.wait_for(drive(source, BaseStage(), sink), PATIENCE_S)
+        assert sum(sink.writes) == 2
+        assert sink.closed == 1
+
+    asyncio.run(run())
+
+
+def test_a_drive_that_is_cancelled_closes_source_and_sink() -> None:
+    async def run() -> None:
+        source, sink = Given(singles(2), forever=True), Taken()
+        task = asyncio.ensure_future(drive(source, BaseStage(), sink))
+        while sum(sink.writes) < 2:
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (sink.closed, source.closed) == (1, True)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("stage", "read"), [(BaseStage, range(1, 4)), (lambda: Elastic(1), range(50, 51))], ids=["plain", "elastic"]
+)
+def test_a_slow_sink_holds_up_the_source_unless_the_stage_is_elastic(stage: Any, read: range) -> None:
+    async def run() -> None:
+        source, sink = Given(singles(50)), Taken()
+        sink.gate.clear()
+        task = asyncio.ensure_future(drive(source, stage(), sink))
+        while not sink.writes or source.given < read[0]:
+            await asyncio.sleep(0.001)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert source.given in read
+        sink.gate.set()
+        await asyncio.wait_for(task, PATIENCE_S)
+        assert sum(sink.writes) == 50
+
+    asyncio.run(run())
+
+
+def test_a_stage_that_holds_for_ever_is_an_error_and_no_busy_loop() -> None:
+    class Stuck(BaseStage):
+        @property
+        def demand(self) -> Demand:
+            return Demand.HOLD
+
+    async def run() -> None:
+        with pytest.raises(RuntimeError, match="deadline"):
+            await asyncio.wait_for(drive(Given(singles(1)), Stuck(), Taken()), PATIENCE_S)
+
+    asyncio.run(run())
+
+
+def test_a_stage_is_finished_once_also_by_the_asyncio_driver() -> None:
+    async def run() -> None:
+        ticker, sink = Ticker(), Taken()
+        await asyncio.wait_for(drive(Given(singles(3)), ticker, sink), PATIENCE_S)
+        assert (ticker.finished, sink.closed, sum(sink.writes)) == (1, 1, 3)
+
+    asyncio.run(run())
