@@ -1,0 +1,165 @@
+"""What goes out: once a loop tick, the same bytes to all who share them.
+
+The rule this module keeps: **nobody waits for anybody.** Nothing is awaited while bytes are handed out and nobody is
+removed meanwhile; a client is written to only while its transport holds almost nothing, so that one that stopped
+reading costs its cursor and at most about 64 KB; the rest is read again from the log when it comes back.
+"""
+
+import asyncio
+from typing import Any, Protocol
+
+from agentpipe.errors import OutputError
+from agentpipe.history import Log
+from agentpipe.hub import Cursor, Hub, Subscription
+from agentpipe.io.clock import Clock
+
+__all__ = ["Feed", "Peer"]
+
+#: A transport that holds this much is not written to. With one delivery (48 KB) on top that makes 64 KB.
+BUFFER_BYTES = 16 * 1024
+
+#: How long to leave a blocked client before looking again; doubled up to the second while it stays so.
+RETRY_S = 0.002
+RETRY_MOST_S = 0.05
+
+#: A client that takes not one byte for this long is sent away (4201); it can resume from its position.
+PATIENCE_S = 30.0
+
+#: A page read from the store for a client that is far behind: several deliveries, so that reads are few.
+PAGE_EVENTS = 1000
+PAGE_BYTES = 256 * 1024
+
+
+class Peer(Protocol):
+    """A connection as the feed sees it."""
+
+    transport: asyncio.Transport
+
+    def dismiss(self, code: int) -> None:
+        """Say goodbye and close; returns at once."""
+        ...
+
+
+class _Stuck:
+    """When a blocked client was last seen taking bytes, and how many it still had to take."""
+
+    __slots__ = ("pending", "since")
+
+    def __init__(self, pending: int, since: float) -> None:
+        self.pending = pending
+        self.since = since
+
+
+class Feed:
+    """Moves the hub's cursors. *log* answers for what is no longer in the window (None: nothing else is kept)."""
+
+    def __init__(self, hub: Hub[Any], log: Log | None, clock: Clock, *, patience_s: float = PATIENCE_S) -> None:
+        # given
+        self._hub = hub
+        self._log = log
+        self._clock = clock
+        self._patience_s = patience_s
+        self._loop = asyncio.get_running_loop()
+        # changing
+        self._scheduled = False
+        self._stuck: dict[Subscription[Any], _Stuck] = {}
+        self._retry: asyncio.TimerHandle | None = None
+        self._retry_s = RETRY_S
+        self._reading: set[asyncio.Task[None]] = set()
+        self.bytes_written = 0
+
+    def wake(self) -> None:
+        """Something happened: hand it out in this turn of the loop."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._tick)
+
+    def advance_positions(self) -> None:
+        """Tell clients whose filter skipped everything how far they are."""
+        self._deliver(self._hub.positions())
+
+    async def close(self) -> None:
+        """Stop looking after blocked clients and pages."""
+        if self._retry is not None:
+            self._retry.cancel()
+        for task in self._reading:
+            task.cancel()
+        await asyncio.gather(*self._reading, return_exceptions=True)
+
+    def _tick(self) -> None:
+        self._scheduled = False
+        self._deliver(self._hub.tick())
+        for cursor in self._hub.wanted():
+            self._read(cursor)
+        if self._hub.behind:
+            self.wake()
+
+    def _deliver(self, deliveries: "list[Any]") -> None:
+        for delivery in deliveries:
+            data = delivery.data
+            blocked: list[Subscription[Any]] = []
+            for subscription, peer in delivery.members.items():
+                transport = peer.transport
+                if transport.is_closing():
+                    continue  # its connection leaves in a moment
+                if transport.get_write_buffer_size() < BUFFER_BYTES:
+                    transport.write(data)
+                else:
+                    blocked.append(subscription)
+            self.bytes_written += len(data) * (len(delivery.members) - len(blocked))
+            self._hub.settle(delivery, blocked)
+            for subscription in blocked:
+                self._block(subscription)
+
+    def _block(self, subscription: Subscription[Any]) -> None:
+        pending = subscription.peer.transport.get_write_buffer_size()
+        self._stuck.setdefault(subscription, _Stuck(pending, self._clock()))
+        if self._retry is None:
+            self._retry_s = RETRY_S
+            self._retry = self._loop.call_later(self._retry_s, self._look_again)
+
+    def _look_again(self) -> None:
+        """Take back in who can be written to again; send away who took nothing for too long."""
+        self._retry = None
+        now = self._clock()
+        resumed = False
+        blocked = self._hub.blocked
+        for subscription in blocked:
+            peer = subscription.peer
+            pending = peer.transport.get_write_buffer_size()
+            stuck = self._stuck.setdefault(subscription, _Stuck(pending, now))
+            if pending < BUFFER_BYTES:
+                resumed = True
+                del self._stuck[subscription]
+                self._hub.resume(subscription)
+            elif pending < stuck.pending:
+                stuck.pending, stuck.since = pending, now
+            elif now - stuck.since >= self._patience_s:
+                peer.dismiss(4201)
+        if resumed:
+            self.wake()
+        if self._hub.blocked:
+            self._retry_s = RETRY_S if resumed else min(2 * self._retry_s, RETRY_MOST_S)
+            self._retry = self._loop.call_later(self._retry_s, self._look_again)
+        else:
+            self._stuck.clear()
+
+    def forget(self, subscription: Subscription[Any]) -> None:
+        """The subscription has ended."""
+        self._stuck.pop(subscription, None)
+
+    def _read(self, cursor: Cursor[Any]) -> None:
+        task = self._loop.create_task(self._supply(cursor))
+        self._reading.add(task)
+        task.add_done_callback(self._reading.discard)
+
+    async def _supply(self, cursor: Cursor[Any]) -> None:
+        assert self._log is not None, "only a hub with a store asks for what is before its window"
+        try:
+            page = await asyncio.to_thread(self._log.since, cursor.scanned, PAGE_EVENTS, PAGE_BYTES)
+        except OutputError:
+            for subscription in tuple(cursor.members):  # the disk fails: they come back later, from their position
+                subscription.peer.dismiss(4200)
+            return
+        self._hub.supply(cursor, page)
+        self.wake()

@@ -1,0 +1,89 @@
+"""Events from the hub's own standard input.
+
+The rule this module keeps: reading never blocks the loop and changes no flag of the descriptor (a thread reads);
+what was read is stored before more is read, so that a slow disk pushes back on the pipe and nothing piles up.
+"""
+
+import asyncio
+import os
+import stat
+import threading
+import time
+from collections.abc import Callable
+
+from agentpipe.errors import AgentpipeError
+from agentpipe.event import Event
+from agentpipe.intake import Intake as Reader
+from agentpipe.io.clock import Clock
+from agentpipe.io.serve.intake import Intake
+from agentpipe.io.streams import is_terminal, read_some
+
+__all__ = ["StandardInput", "is_readable"]
+
+#: When the store fails, the same events are offered again after this long.
+RETRY_S = 1.0
+
+
+def is_readable(fd: int = 0) -> bool:
+    """Whether *fd* brings events: a pipe, a file or a socket; not a terminal, not closed, not /dev/null."""
+    try:
+        mode = os.fstat(fd).st_mode
+    except OSError:
+        return False
+    return not is_terminal(fd) and (stat.S_ISFIFO(mode) or stat.S_ISREG(mode) or stat.S_ISSOCK(mode))
+
+
+class StandardInput:
+    """Feeds *intake* from a descriptor until it ends. ``ended`` is set in the loop when everything is stored."""
+
+    def __init__(self, intake: Intake, clock: Clock, warn: Callable[[str], None], *, fd: int = 0) -> None:
+        # given
+        self._intake = intake
+        self._clock = clock
+        self._warn = warn
+        self._fd = fd
+        self._loop = asyncio.get_running_loop()
+        self._reader = Reader("events", warn=warn)
+        # changing
+        self.ended = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="agentpipe-stdin", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read. The thread ends with the input, or with the process."""
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._read()
+        except AgentpipeError as error:
+            self._warn(f"stdin: {error}")
+        except RuntimeError:
+            return  # the loop has ended
+        self._loop.call_soon_threadsafe(self.ended.set)
+
+    def _read(self) -> None:
+        while True:
+            data = read_some(self._fd)
+            if data is None:
+                time.sleep(0.01)  # somebody who shares the descriptor made it non-blocking
+                continue
+            events = self._reader.feed(data, self._clock()) if data else self._reader.finish(self._clock())
+            if events:
+                self._store(events)
+            if not data:
+                return
+
+    def _store(self, events: list[Event]) -> None:
+        """Hand *events* over and wait until they are stored, however often it takes."""
+        while True:
+            outcome = asyncio.run_coroutine_threadsafe(self._take(events), self._loop)
+            if outcome.result():
+                return
+            time.sleep(RETRY_S)
+
+    async def _take(self, events: list[Event]) -> bool:
+        stored: asyncio.Future[bool] = self._loop.create_future()
+        admitted = self._intake.take_events(events, stored.set_result)
+        for refusal in admitted.refused[:1]:
+            self._warn(f"stdin: {len(admitted.refused)} events refused, the first because {refusal.message}")
+        return await stored

@@ -1,0 +1,449 @@
+"""The log in one SQLite file.
+
+The rule this module keeps: **what `append` returned from is there after a SIGKILL**, with its offset, under the same
+epoch, and never twice. Lines, the runs' last numbers and the ids seen go into one transaction.
+
+Entries are stored as *blocks*: the lines of what was committed together, joined by newlines. One row a block instead
+of one an event, because every statement lets go of the interpreter and has to win it back from the event loop (up to
+5 ms each when it is busy), and because the lines are read back as blocks anyway. ``part`` says which runs a block
+holds and between which numbers, so that a run's pages and a single event are found without looking through the rest.
+
+One object belongs to one thread at a time; `reader` opens a second connection that sees every commit.
+"""
+
+import fcntl
+import os
+import secrets
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from agentpipe.errors import OutputError
+from agentpipe.event import Event, encode, peek_lines
+from agentpipe.history import Filter, Page, Slice, fitting
+
+__all__ = ["Retention", "SqliteLog", "SqliteReader"]
+
+#: A block holds at most this much, so that reading one event does not read megabytes.
+BLOCK_EVENTS = 500
+BLOCK_BYTES = 256 * 1024
+
+#: Grows with each change of the tables below.
+SCHEMA_VERSION = 1
+
+_TABLES = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
+CREATE TABLE block (first INTEGER PRIMARY KEY, count INTEGER NOT NULL, at REAL NOT NULL, size INTEGER NOT NULL,
+                    lines BLOB NOT NULL);
+CREATE TABLE run (id INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, last INTEGER NOT NULL);
+CREATE TABLE part (run INTEGER NOT NULL, first INTEGER NOT NULL, low INTEGER NOT NULL, high INTEGER NOT NULL,
+                   PRIMARY KEY (run, first)) WITHOUT ROWID;
+CREATE INDEX part_first ON part (first);
+CREATE TABLE alias (event_id TEXT PRIMARY KEY, first INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX alias_first ON alias (first);
+"""
+
+
+class Retention(NamedTuple):
+    """How much is kept; 0 means no limit. Age in seconds, size in bytes of lines."""
+
+    age_s: float = 0.0
+    size_bytes: int = 0
+    events: int = 0
+
+
+UNLIMITED = Retention()
+
+
+class _Block(NamedTuple):
+    """Consecutive entries of one transaction; ``first`` is the offset of the first one."""
+
+    first: int
+    events: Sequence[Event]
+
+
+class SqliteReader:
+    """The reading half: `Log`'s questions, answered from a connection of its own."""
+
+    def __init__(self, path: str) -> None:
+        # given
+        self.path = path
+        # changing
+        self._lock = threading.Lock()  # the questions come from a pool of threads
+        self._connection = _connect(path)
+        self.epoch = str(self._value("SELECT value FROM meta WHERE name = 'epoch'"))
+
+    @property
+    def oldest(self) -> int:
+        """The offset before the first entry kept."""
+        first = self._value("SELECT min(first) FROM block")
+        return first - 1 if first is not None else self._head_when_empty()
+
+    @property
+    def head(self) -> int:
+        """The offset of the newest entry."""
+        found = self._value("SELECT first + count - 1 FROM block ORDER BY first DESC LIMIT 1")
+        return found if found is not None else self._head_when_empty()
+
+    def since(self, offset: int, limit: int, limit_bytes: int) -> Page:
+        """The entries after *offset*; see `Log`."""
+        lines: list[bytes] = []
+        size = 0
+        start = offset
+        for first, found in self._blocks_from(offset + 1):
+            skipped = max(0, offset + 1 - first)
+            if not lines:
+                start = first + skipped - 1
+            lines += found[skipped:]
+            size += sum(map(len, found))
+            if len(lines) >= limit or size >= limit_bytes:
+                break
+        if not lines:
+            return Page(max(offset, self.head), [])
+        lines = lines[:limit]
+        return Page(start, lines[: fitting(lines, limit_bytes)])
+
+    def find(self, event_id: str) -> bytes | None:
+        """The line of the event with this id, or None."""
+        for first in self._candidates(event_id):
+            for _, lines in self._blocks_from(first, limit=1):
+                for event in peek_lines(lines)[0]:
+                    if event.identity == event_id:
+                        return event.line
+        return None
+
+    def of_run(self, run_id: str, after: int, limit: int, types: frozenset[str]) -> Slice:
+        """The entries of one run; see `Log`."""
+        wanted = Filter(runs=frozenset({run_id}), types=types)
+        head = self.head
+        lines: list[bytes] = []
+        offsets: list[int] = []
+        for first, found in self._blocks_of_run(run_id, after):
+            events, _ = peek_lines(found)
+            for index in wanted.pick(events):
+                if first + index <= after:
+                    continue
+                lines.append(events[index].line)
+                offsets.append(first + index)
+                if len(lines) == limit:
+                    return Slice(lines, offsets, offsets[-1])
+        return Slice(lines, offsets, max(head, after))
+
+    def before_last(self, filter: Filter, count: int) -> int:  # noqa: A002 - the protocol's word
+        """The offset after which the last *count* matching entries lie; see `Log`."""
+        if filter.everything or not count:
+            return max(self.oldest, self.head - count)
+        place = self.head + 1
+        query = "SELECT first, lines FROM block WHERE first < ? ORDER BY first DESC LIMIT 8"
+        while rows := self._rows(query, (place,)):
+            for place, lines in rows:
+                found = filter.pick(peek_lines(lines.split(b"\n"))[0])
+                if len(found) >= count:
+                    return int(place) + found[len(found) - count] - 1
+                count -= len(found)
+        return self.oldest
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            self._connection.close()
+
+    def _candidates(self, event_id: str) -> Iterator[int]:
+        """The blocks in which an event may be, by its id alone."""
+        for (first,) in self._rows("SELECT first FROM alias WHERE event_id = ?", (event_id,)):
+            yield first
+        run_id, _, number = event_id.rpartition(":")
+        if number.isdecimal() and len(number) < 17:
+            query = (
+                "SELECT first FROM part WHERE run = (SELECT id FROM run WHERE run_id = ?) AND low <= ? AND high >= ?"
+            )
+            for (first,) in self._rows(query, (run_id, int(number), int(number))):
+                yield first
+
+    def _blocks_of_run(self, run_id: str, after: int) -> Iterator[tuple[int, list[bytes]]]:
+        """The blocks that hold entries of a run after the offset *after*."""
+        query = """SELECT block.first, block.lines FROM part JOIN block USING (first)
+                   WHERE run = (SELECT id FROM run WHERE run_id = ?) AND first > ? ORDER BY first LIMIT 8"""
+        place = after - BLOCK_EVENTS  # the block that holds *after* itself may hold later ones too
+        while rows := self._rows(query, (run_id, place)):
+            for place, lines in rows:
+                yield place, lines.split(b"\n")
+
+    def _blocks_from(self, offset: int, limit: int = -1) -> Iterator[tuple[int, list[bytes]]]:
+        """Blocks from the one that holds *offset* on: the offset of the first entry, and the lines."""
+        place = self._value("SELECT first FROM block WHERE first <= ? ORDER BY first DESC LIMIT 1", (offset,))
+        place = offset if place is None else place
+        query = "SELECT first, count, lines FROM block WHERE first >= ? ORDER BY first LIMIT ?"
+        ahead = 1  # blocks of single events are small: read more of them at once as it goes on
+        while limit and (rows := self._rows(query, (place, ahead))):
+            for first, count, lines in rows:
+                if first + count > offset:
+                    yield first, lines.split(b"\n")
+                place = first + count
+            ahead = min(2 * ahead, 32)
+            limit -= 1
+
+    def _head_when_empty(self) -> int:
+        return int(self._value("SELECT value FROM meta WHERE name = 'head'") or 0)
+
+    def _value(self, query: str, values: Sequence[object] = ()) -> Any:
+        rows = self._rows(query, values)
+        return rows[0][0] if rows else None
+
+    def _rows(self, query: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+        with self._lock:
+            try:
+                return self._connection.execute(query, values).fetchall()
+            except sqlite3.Error as error:
+                raise OutputError(self.path, str(error)) from error
+
+
+class SqliteLog(SqliteReader):
+    """The writing half; one process at a time. Raises OutputError when the file cannot be opened or written.
+
+    *sync* ``always`` makes a commit survive a power cut as well, at the price of one flush of the disk each.
+    """
+
+    def __init__(self, path: str, *, retention: Retention = UNLIMITED, sync: str = "normal") -> None:
+        self._lock_file = _locked(path)
+        try:
+            self._prepare(path, sync)
+            super().__init__(path)
+        except sqlite3.Error as error:
+            raise OutputError(path, str(error)) from error
+        self._connection.execute(f"PRAGMA synchronous = {'FULL' if sync == 'always' else 'NORMAL'}")
+        # given
+        self._retention = retention
+        # changing
+        self._next = self.head + 1
+        self._runs: dict[str, int] = dict(self._rows("SELECT run_id, id FROM run", ()))
+        self._size, self._count = self._rows("SELECT coalesce(sum(size), 0), coalesce(sum(count), 0) FROM block", ())[0]
+
+    def lasts(self) -> dict[str, int]:
+        """The last sequence of every run."""
+        return dict(self._rows("SELECT run_id, last FROM run", ()))
+
+    def ids(self, limit: int) -> list[str]:
+        """The newest ids that are not ``run_id:sequence``, oldest first."""
+        rows = self._rows("SELECT event_id FROM alias ORDER BY first DESC LIMIT ?", (limit,))
+        return [row[0] for row in reversed(rows)]
+
+    def append(self, events: Sequence[Event], at: float) -> int:
+        """Store *events* in one transaction and return the offset of the last one; *at* in Unix seconds."""
+        if not events:
+            return self._next - 1
+        blocks = list(_blocks(events, self._next))
+        runs, parts = self._parts(blocks)
+        rows = [_row(block, at) for block in blocks]
+        aliases = [(event_id, block.first) for block in blocks for event_id in _aliases(block.events)]
+        with self._lock, self._transaction() as connection:
+            connection.executemany("INSERT INTO block VALUES (?, ?, ?, ?, ?)", rows)
+            connection.execute(_PUT_RUNS, (encode(runs),))
+            connection.execute(_PUT_PARTS, (encode(parts),))
+            if aliases:
+                connection.execute(_PUT_ALIASES, (encode(aliases),))
+        self._runs.update((run_id, number) for number, run_id, _ in runs)
+        self._next += len(events)
+        self._size += sum(row[3] for row in rows)
+        self._count += len(events)
+        return self._next - 1
+
+    def retain(self, now: float) -> int:
+        """Drop what is over the limits, oldest first, and return the offset before the first entry kept."""
+        last = self._last_over(now)
+        if last:
+            with self._lock, self._transaction() as connection:
+                gone = connection.execute(
+                    "SELECT sum(size), sum(count) FROM block WHERE first <= ?", (last,)
+                ).fetchone()
+                for table in ("block", "part", "alias"):
+                    connection.execute(f"DELETE FROM {table} WHERE first <= ?", (last,))  # noqa: S608 - our own names
+                self._note(connection, head=self._next - 1)
+            self._size -= gone[0]
+            self._count -= gone[1]
+        return self.oldest
+
+    def save_state(self, offset: int, state: bytes) -> None:
+        """Keep a state that the entries up to *offset* were reduced to."""
+        with self._lock, self._transaction() as connection:
+            self._note(connection, state=state, state_offset=offset)
+
+    def state(self) -> tuple[int, bytes]:
+        """What `save_state` kept; ``(0, b"")`` when there is nothing."""
+        found = dict(self._rows("SELECT name, value FROM meta WHERE name LIKE 'state%'", ()))
+        return (int(found["state_offset"]), bytes(found["state"])) if "state" in found else (0, b"")
+
+    def close(self) -> None:
+        """Leave the file clean and let go of it."""
+        with self._lock:
+            try:
+                with self._transaction() as connection:
+                    self._note(connection, clean=1, head=self._next - 1)
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                self._connection.close()
+                os.close(self._lock_file)
+
+    def _prepare(self, path: str, sync: str) -> None:
+        """Make the tables of a new file; give an old one a new epoch when its last commits may be lost."""
+        connection = _connect(path)
+        boot = _boot_id()
+        try:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if version not in (0, SCHEMA_VERSION):
+                raise OutputError(path, f"made by another version of agentpipe (schema {version})")
+            if version == 0:
+                connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+            found = dict(connection.execute("SELECT name, value FROM meta WHERE name IN ('epoch', 'boot', 'clean')"))
+            # After a power cut the file may lack commits that readers have seen: their offsets would be given out anew.
+            doubtful = sync != "always" and not found.get("clean") and found.get("boot") != boot
+            epoch = secrets.token_hex(8) if "epoch" not in found or doubtful else found["epoch"]
+            connection.execute("BEGIN")
+            self._note(connection, epoch=epoch, boot=boot, clean=0)
+            connection.execute("COMMIT")
+        finally:
+            connection.close()
+
+    def _parts(self, blocks: Iterable[_Block]) -> tuple[list[tuple[int, str, int]], list[tuple[int, int, int, int]]]:
+        """The rows of ``run`` and ``part`` that *blocks* bring."""
+        lasts: dict[str, int] = {}
+        parts: list[tuple[int, int, int, int]] = []
+        numbers: dict[str, int] = {}
+        for block in blocks:
+            ranges: dict[str, tuple[int, int]] = {}
+            for event in block.events:
+                sequence = event.sequence or 0
+                low, high = ranges.get(event.run_id, (sequence, sequence))
+                ranges[event.run_id] = (min(low, sequence), max(high, sequence))
+                if event.type != "gap":
+                    lasts[event.run_id] = sequence
+            for run_id, (low, high) in ranges.items():
+                number = self._runs.get(run_id) or numbers.setdefault(run_id, len(self._runs) + len(numbers) + 1)
+                numbers[run_id] = number
+                parts.append((number, block.first, low, high))
+        return [(number, run_id, lasts.get(run_id, 0)) for run_id, number in numbers.items()], parts
+
+    def _last_over(self, now: float) -> int:
+        """The first offset of the last block that has to go; 0 when none has."""
+        age_s, size_bytes, count = self._retention
+        size_over = self._size - size_bytes if size_bytes else 0
+        count_over = self._count - count if count else 0
+        before = now - age_s if age_s else 0.0
+        last = place = 0
+        query = "SELECT first, count, size, at FROM block WHERE first > ? ORDER BY first LIMIT 200"
+        while rows := self._rows(query, (place,)):
+            for place, held, size, at in rows:
+                if size_over <= 0 and count_over <= 0 and at >= before:
+                    return last
+                last = place
+                size_over -= size
+                count_over -= held
+        return last
+
+    def _transaction(self) -> "_Transaction":
+        return _Transaction(self._connection, self.path)
+
+    @staticmethod
+    def _note(connection: sqlite3.Connection, **values: str | int | bytes) -> None:
+        connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
+
+
+class _Transaction:
+    """BEGIN IMMEDIATE … COMMIT, or ROLLBACK; SQLite's errors become OutputError."""
+
+    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
+        self._connection = connection
+        self._path = path
+
+    def __enter__(self) -> sqlite3.Connection:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise OutputError(self._path, str(error)) from error
+        return self._connection
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        problem = error
+        if error is None:
+            try:
+                self._connection.execute("COMMIT")
+            except sqlite3.Error as failed:
+                problem = failed
+        if problem is not None and self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+        if isinstance(problem, sqlite3.Error):
+            raise OutputError(self._path, str(problem)) from problem
+
+
+_PUT_RUNS = """INSERT INTO run (id, run_id, last)
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(?)
+    WHERE true ON CONFLICT (id) DO UPDATE SET last = max(last, excluded.last)"""
+_PUT_PARTS = """INSERT INTO part SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'),
+    json_extract(value, '$[2]'), json_extract(value, '$[3]') FROM json_each(?)"""
+_PUT_ALIASES = """INSERT OR IGNORE INTO alias
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)"""
+
+
+def _blocks(events: Sequence[Event], first: int) -> Iterator[_Block]:
+    """Divide what is committed together; an event larger than a block is one alone."""
+    start = 0
+    while start < len(events):
+        lines = [event.line for event in events[start : start + BLOCK_EVENTS]]
+        end = start + fitting(lines, BLOCK_BYTES)
+        yield _Block(first + start, events[start:end])
+        start = end
+
+
+def _row(block: _Block, at: float) -> tuple[int, int, float, int, bytes]:
+    lines = b"\n".join([event.line for event in block.events])
+    return block.first, len(block.events), at, len(lines), lines
+
+
+def _aliases(events: Iterable[Event]) -> list[str]:
+    """The ids that do not say where their event is."""
+    return [
+        event.event_id
+        for event in events
+        if event.event_id is not None and event.event_id != f"{event.run_id}:{event.sequence}"
+    ]
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # the events are nobody else's business
+        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+        connection.execute("PRAGMA page_size = 8192")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+    except sqlite3.Error as error:
+        raise OutputError(path, str(error)) from error
+    except OSError as error:
+        raise OutputError(path, error.strerror or str(error)) from error
+    return connection
+
+
+def _locked(path: str) -> int:
+    """A lock on the store for as long as this process lives: two writers would give out the same offsets."""
+    try:
+        fd = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise OutputError(path, error.strerror or str(error)) from error
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        raise OutputError(path, "another agentpipe serve uses this store") from None
+    return fd
+
+
+def _boot_id() -> str:
+    """What tells one start of the machine from the next; empty where the system does not say."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
