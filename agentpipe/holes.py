@@ -86,7 +86,7 @@ class Holes:
         if len(ready) == len(hole.ranges):
             del self._runs[run_id]
         else:
-            hole.ranges = [r for r in hole.ranges if r not in ready]
+            hole.ranges = [r for r in hole.ranges if below is not None and r.last >= below]
         return [self._declared(run_id, hole, ready, now)]
 
     def take_due(self, now: float) -> list[Event]:

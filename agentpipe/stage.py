@@ -272,7 +272,9 @@ class StageSpec(Generic[Options]):
 
     ``reads`` is ``events`` for a stage whose input lines are events, ``lines`` for one that takes any line
     (each comes as an Event with an empty ``type`` and the line in ``line``; a line over the limit comes as a
-    ``gap`` event with reason ``oversize``).
+    ``gap`` event with reason ``oversize``). ``opener`` (``module:name``) is for a stage that needs something of the
+    world, such as a file: a function of the options that gives a context manager of the stage, to be used instead of
+    ``build`` by those who may touch the world.
     """
 
     name: str
@@ -280,6 +282,7 @@ class StageSpec(Generic[Options]):
     options: type[Options]
     build: Callable[[Options], Stage]
     reads: Literal["events", "lines"] = "events"
+    opener: str | None = None
 
     def from_mapping(self, values: Mapping[str, JSON]) -> Stage:
         """Build the stage from plain values, as a configuration file has them. Raises TypeError on an unknown name."""

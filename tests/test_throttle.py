@@ -1,4 +1,4 @@
-"""What `agentpipe.throttle` promises: the rate over any interval, order, and no number undeclared. Pure: time is given."""
+"""What `agentpipe.throttle` promises: the rate over any interval, order, and no number undeclared. Time is given."""
 
 import itertools
 import random

@@ -5,6 +5,7 @@ A filter's options are those of its stage, plus the ones every filter has.
 
 import dataclasses
 import json
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import click
@@ -14,7 +15,7 @@ from agentpipe.intake import Intake
 from agentpipe.io.drive import Ending, filter_fds
 from agentpipe.io.streams import is_terminal
 from agentpipe.ndjson import DEFAULT_MAX_LINE
-from agentpipe.stage import StageSpec, option
+from agentpipe.stage import Stage, StageSpec, option
 from agentpipe_cli.options import command, warn
 
 __all__ = ["FilterOptions", "filter_command"]
@@ -42,9 +43,10 @@ def filter_command(name: str) -> click.Command:
 
 
 def _joined(spec: StageSpec[Any]) -> type[Any]:
-    """One dataclass of the stage's fields and every filter's."""
-    fields = [*dataclasses.fields(spec.options), *dataclasses.fields(FilterOptions)]
-    hints = {**_hints(spec.options), **_hints(FilterOptions)}
+    """One dataclass of the stage's fields and every filter's; a field that both state is the stage's."""
+    own = dataclasses.fields(spec.options)
+    fields = [*own, *(f for f in dataclasses.fields(FilterOptions) if f.name not in {mine.name for mine in own})]
+    hints = {**_hints(FilterOptions), **_hints(spec.options)}
     made = [(f.name, hints[f.name], dataclasses.field(default=f.default, metadata=f.metadata)) for f in fields]
     return dataclasses.make_dataclass(f"{spec.name}_options", made, kw_only=True)
 
@@ -59,9 +61,9 @@ def _run(spec: StageSpec[Any], options: Any) -> int:
     if is_terminal(0):
         raise click.UsageError(f"{spec.name} reads NDJSON from a pipe: … | agentpipe {spec.name}   (see --help)")
     own = {field.name: getattr(options, field.name) for field in dataclasses.fields(spec.options)}
-    stage = spec.build(spec.options(**own))
     intake = Intake(spec.reads, max_line=options.max_line, strict=options.strict, warn=warn)
-    ending = filter_fds(stage, intake)
+    with _opened(spec, spec.options(**own)) as stage:
+        ending = filter_fds(stage, intake)
     if options.stats:
         warn(json.dumps({"stage": spec.name, **ending.report}, separators=(",", ":")))
     _tell_losses(spec.name, ending)
@@ -71,8 +73,17 @@ def _run(spec: StageSpec[Any], options: Any) -> int:
 def _tell_losses(name: str, ending: Ending) -> None:
     """After a signal: what never reached the reader."""
     left, unwritten = ending.report.get("left", 0), ending.report.get("bytes_unwritten", 0)
+    left -= ending.report.get("kept", 0)  # what a spill file has for the next start is not lost
     if left or unwritten:
         warn(f"{name}: {left} events held and {unwritten} bytes of output were not written")
+
+
+def _opened(spec: StageSpec[Any], own: Any) -> AbstractContextManager[Stage]:
+    """The stage, and what it needs of the world for as long as it runs."""
+    if spec.opener is None:
+        return nullcontext(spec.build(own))
+    opened: AbstractContextManager[Stage] = catalog.Row(spec.opener, spec.summary).load()(own)
+    return opened
 
 
 def __getattr__(name: str) -> click.Command:
