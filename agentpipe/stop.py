@@ -93,12 +93,16 @@ class Limits:
         self, started_at: float, *, timeout_s: float = 0.0, idle_s: float = 0.0, result_grace_s: float = 0.0
     ) -> None:
         # given
-        self._started_at = started_at
         self._timeout_s = timeout_s
         self._idle_s = idle_s
         self._result_grace_s = result_grace_s
         # changing
+        self._started_at = started_at
         self._finished = False
+
+    def extend(self, seconds: float) -> None:
+        """Do not count *seconds*, during which the process was suspended."""
+        self._started_at += seconds
 
     @property
     def reads(self) -> bool:

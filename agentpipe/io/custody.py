@@ -79,6 +79,14 @@ class Custody:
             self._look_at = now + LOOK_S
             self._clear_up(now, self.ended_at, quiet=quiet)
 
+    def suspend(self) -> None:
+        """Stop the command and all that it started, as the terminal's stop key would."""
+        send("SIGSTOP", pids=self._everyone())
+
+    def resume(self) -> None:
+        """Let them go on."""
+        send("SIGCONT", pids=self._everyone())
+
     def end(self, clock: Clock) -> None:
         """Bring everything to its end now and wait for it; nothing is left to do when the run ended as it should."""
         self.stop("SIGTERM", "signal", clock())

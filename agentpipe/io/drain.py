@@ -60,8 +60,10 @@ class Tee:
             self._warn(f"{self._path}: {os.strerror(error.errno or 0)}; the file ends here, the agent goes on")
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file and say what it lacks."""
         os.close(self._fd)
+        if self.lost_bytes:
+            self._warn(f"{self._path}: {self.lost_bytes} bytes were not written")
 
 
 class Drain:

@@ -10,17 +10,17 @@ ending, `ProcessEvents` the events, `RunLoop` the loop that joins them; here the
 
 import dataclasses
 import os
-import signal
 import uuid
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from types import FrameType
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Literal
 
+from agentpipe.errors import OptionError
 from agentpipe.io.backlog import MEMORY_BYTES, Backlog
 from agentpipe.io.clock import Clock, now
 from agentpipe.io.custody import Custody
 from agentpipe.io.drain import Drain, Tee
+from agentpipe.io.job_control import JobControl
 from agentpipe.io.plumbing import Plumbing
 from agentpipe.io.reaper import adopt_orphans, children
 from agentpipe.io.run_loop import RunLoop
@@ -86,9 +86,11 @@ class RunOptions:
 def run_command(options: RunOptions, words: Sequence[str], *, warn: Warn, fd_out: int = 1, clock: Clock = now) -> int:
     """Run the command *words* and write its events to *fd_out*; the exit status that ``run`` ends with.
 
-    To be called from the main thread. *warn* takes a line for people. Raises ReaderGone when the reader of *fd_out*
-    has closed and OutputError when writing failed, both after the command and its descendants were ended.
+    To be called from the main thread. *warn* takes a line for people. Raises OptionError; ReaderGone when the reader of
+    *fd_out* has closed and OutputError when writing failed, both after the command and its descendants were ended.
     """
+    if options.tee == "-":
+        raise OptionError("--tee", "wants a file; stdout is where the events go")
     folder = _folder(options.cwd)
     if not os.path.isdir(folder):
         warn(f"--cwd: {folder}: no such directory")
@@ -111,7 +113,7 @@ def run_command(options: RunOptions, words: Sequence[str], *, warn: Warn, fd_out
 def _run(program: Program, options: RunOptions, tee: Tee | None, outlet: Outlet, warn: Warn, clock: Clock) -> int:
     before = children()
     adopt_orphans()
-    with SignalWatch() as signals, _children_noticed(), ExitStack() as stack:
+    with SignalWatch() as signals, JobControl() as keys, ExitStack() as stack:
         plumbing = Plumbing(options.stdin, options.stderr, pty=options.pty, large=not options.backpressure)
         stack.callback(plumbing.close)
         started_at = clock()
@@ -130,7 +132,7 @@ def _run(program: Program, options: RunOptions, tee: Tee | None, outlet: Outlet,
         drain.start()
         limits = _limits(options, started_at)
         events = _events(options, program, limits)
-        loop = RunLoop(custody, drain, backlog, events, limits, outlet, signals, warn, clock)
+        loop = RunLoop(custody, drain, backlog, events, limits, outlet, signals, keys, warn, clock)
         return loop.run(program, started_at, options.grace)
 
 
@@ -166,17 +168,3 @@ def _backlog(options: RunOptions, warn: Warn) -> Backlog:
         warn(f"the reader is behind and {problem}: the command has to wait")
 
     return Backlog(min(MEMORY_BYTES, options.queue), max(0, options.queue - MEMORY_BYTES), on_full=say)
-
-
-@contextmanager
-def _children_noticed() -> Iterator[None]:
-    """Make SIGCHLD wake the loop, so that orphans are reaped; an inherited "ignore" would lose exit statuses."""
-
-    def notice(number: int, frame: FrameType | None) -> None:
-        """The wake-up descriptor of `SignalWatch` does the rest."""
-
-    before = signal.signal(signal.SIGCHLD, notice)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGCHLD, before)

@@ -13,6 +13,7 @@ from agentpipe.io.backlog import Backlog
 from agentpipe.io.clock import Clock
 from agentpipe.io.custody import Custody
 from agentpipe.io.drain import Drain
+from agentpipe.io.job_control import JobControl
 from agentpipe.io.plumbing import STREAMS
 from agentpipe.io.signals import SignalWatch
 from agentpipe.io.spawn import Program
@@ -48,6 +49,7 @@ class RunLoop:
         limits: Limits,
         outlet: Outlet,
         signals: SignalWatch,
+        keys: JobControl,
         warn: Callable[[str], None],
         clock: Clock,
     ) -> None:
@@ -59,12 +61,13 @@ class RunLoop:
         self._limits = limits
         self._outlet = outlet
         self._signals = signals
+        self._keys = keys
         self._warn = warn
         self._clock = clock
         # changing
         self._failure: ReaderGone | OutputError | None = None  # why nothing can be written any more
         self._verdict: Verdict | None = None
-        self._interrupts = 0
+        self._told = 0  # requests to end that were passed on
         self._moved_at = clock()  # when the reader last took something
         self._gone_at: float | None = None
         self._abandoned = False
@@ -81,6 +84,8 @@ class RunLoop:
         if not self._abandoned:
             self._write(self._exited(started_at))
             self._flush(patience_s)
+        if self._events.oversize:
+            self._warn(f"{self._events.oversize} lines were over the limit (--max-line) and declared as gaps")
         if self._failure is not None:
             raise self._failure
         return self._status()
@@ -95,9 +100,8 @@ class RunLoop:
 
     def _gives_up(self, patience_s: float) -> bool:
         """Whether we were told to end and the reader has not moved for long: then the rest is lost, and said to be."""
-        told = self._signals.interrupts or self._signals.ended_by
         since = max(self._moved_at, self._custody.ended_at or 0.0)
-        if told and (self._signals.interrupts > 2 or self._clock() > since + patience_s):
+        if self._told and (self._signals.interrupts > 2 or self._clock() > since + patience_s):
             self._abandoned = True
             self._warn(f"the reader has stalled: about {self._held_bytes()} bytes of output were not delivered")
         return self._abandoned
@@ -180,12 +184,25 @@ class RunLoop:
     def _obey(self) -> None:
         self._signals.drain()
         self._custody.bury()
+        if self._keys.stop_asked:
+            self._suspend()
+        told = self._signals.interrupts + bool(self._signals.ended_by) + self._keys.quit_asked
+        if told > self._told:
+            self._told = told
+            self._custody.stop(self._asked().name, "signal", self._clock())
+
+    def _asked(self) -> signal.Signals:
+        """The signal that asked us to end; the gravest of several."""
+        return self._signals.ended_by or (signal.SIGQUIT if self._keys.quit_asked else signal.SIGINT)
+
+    def _suspend(self) -> None:
+        """Stop the command and ourselves, until we are continued; the time between counts for no limit."""
         at = self._clock()
-        if self._signals.interrupts > self._interrupts:
-            self._interrupts = self._signals.interrupts
-            self._custody.stop("SIGINT", "signal", at)
-        if self._signals.ended_by is not None and not self._custody.stopping:
-            self._custody.stop(self._signals.ended_by.name, "signal", at)
+        self._custody.suspend()
+        self._keys.suspend()
+        self._custody.resume()
+        self._limits.extend(self._clock() - at)
+        self._drain.last_at = self._clock()
 
     def _look_after(self) -> None:
         """Let custody do what is due, and see to the limits of time."""
@@ -225,15 +242,13 @@ class RunLoop:
         while self._outlet.pending and self._failure is None and not self._gives_up(patience_s):
             ready = self._wait(busy=True)
             if self._signals.fileno() in ready:
-                self._signals.drain()
+                self._obey()
             self._attend(ready.get(self._outlet.fileno(), 0))
 
     def _status(self) -> int:
         """What ``run`` exits with: what was done to us, then what we did to the command, then what it did itself."""
-        if self._signals.ended_by is not None:
-            return 128 + self._signals.ended_by
-        if self._signals.interrupts:
-            return 128 + signal.SIGINT
+        if self._told:
+            return 128 + self._asked()
         if self._verdict is not None:
             return 0 if self._verdict == "result" else _TIMED_OUT
         status = self._custody.child.status
