@@ -78,8 +78,9 @@ def scrub(text: str, names: dict[str, str]) -> str:
     for found, made_up in sorted((names | dashed).items(), key=lambda pair: -len(pair[0])):
         text = text.replace(found, made_up)
     for forbidden in ("sk-dummy", "127.0.0.1", tempfile.gettempdir() + "/", str(_ROOT), str(Path.home()) + "/"):
-        if forbidden in text:
-            raise ValueError(f"{forbidden} is left in the recording")
+        at = text.find(forbidden)
+        if at >= 0:
+            raise ValueError(f"{forbidden} is left in the recording: {text[max(0, at - 60) : at + 60]}")
     if re.search(rf"\b{re.escape(socket.gethostname())}\b", text):
         raise ValueError("the name of the host is left in the recording")
     return text
@@ -91,6 +92,7 @@ def _names(sandbox: Sandbox) -> dict[str, str]:
         str(sandbox.binary): "claude",
         str(sandbox.workspace): "/home/dev/shop",
         str(sandbox.home / "config"): "/home/dev/.claude",
+        str(sandbox.home / "tmp"): "/home/dev/.cache",
         str(sandbox.home): "/home/dev",
     }
 

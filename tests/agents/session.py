@@ -43,6 +43,7 @@ class Session:
     sandbox: Sandbox
     mock: MockAnthropic
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+    _started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
     def workspace(self) -> Path:
@@ -59,7 +60,7 @@ class Session:
         """Start one process of the session, its stderr in a file of the home folder."""
         environment = self.sandbox.environment(AGENTPIPE_TEST_MARK=self.mark)
         with self.stderr_path.open("ab") as stderr:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 list(command),
                 cwd=self.workspace,
                 env=environment,
@@ -67,6 +68,8 @@ class Session:
                 stdout=stdout,
                 stderr=stderr,
             )
+        self._started.append(process)
+        return process
 
     @property
     def stderr_path(self) -> Path:
@@ -108,6 +111,10 @@ class Session:
                 os.kill(process_id, 9)
             except ProcessLookupError:
                 pass  # it ended by itself
+        for process in self._started:
+            process.wait(PATIENCE_S)
+            if process.stdout is not None:
+                process.stdout.close()
 
 
 def events(output: bytes) -> list[Event]:

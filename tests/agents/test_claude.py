@@ -1,0 +1,263 @@
+"""The real CLI through ``agentpipe run | agentpipe parse``: the events are what the mocked model said and did."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from agentpipe.event import TERMINAL_TYPES, Event
+from tests.agents.scenarios import Scenario, Text, Thinking, Tool
+from tests.agents.session import AGENTPIPE, Done, Session, events
+
+PARSE = [AGENTPIPE, "parse"]
+
+#: What parse passes on of a text, by default.
+MAX_CONTENT = 16 * 1024
+
+#: Which kind of work each tool is (`kind` of a tool call, Agent Client Protocol).
+KINDS = {"Bash": "execute", "Read": "read", "Write": "edit", "Edit": "edit", "Grep": "search"}
+
+
+def of_type(found: list[Event], *types: str) -> list[dict[str, Any]]:
+    return [event.payload for event in found if event.type in types]
+
+
+def whole(found: list[Event], kind: str, *, of_helpers: bool) -> list[str]:
+    """The final texts of the main agent or of its helpers, in order; not what was said to them."""
+    told = [event for event in found if event.type == kind and ("parent_id" in event.envelope) == of_helpers]
+    return [text["text"] for text in of_type(told, kind) if text["final"] and text.get("role") != "user"]
+
+
+def check_frame(found: list[Event], ending: str = "run_completed") -> dict[str, Any]:
+    """One run, numbered without a hole, begun once, ended once; the ending's payload."""
+    assert [event.sequence for event in found] == list(range(1, len(found) + 1))
+    assert len({event.run_id for event in found}) == 1
+    assert [event.type for event in found].count("run_started") == 1
+    assert found[0].type == "run_started"
+    assert [event.type for event in found if event.type in TERMINAL_TYPES] == [ending]
+    assert found[-1].type == ending
+    assert not of_type(found, "raw")
+    return found[-1].payload
+
+
+def check_tools(found: list[Event], scenario: Scenario) -> None:
+    """Every scripted call was made once, with its input, and ended as scripted; nothing else was called."""
+    scripted = scenario.calls()
+    calls = {payload["tool_use_id"]: payload for payload in of_type(found, "agent_tool_call")}
+    results = {payload["tool_use_id"]: payload for payload in of_type(found, "agent_tool_result")}
+    assert len(of_type(found, "agent_tool_call")) == len(calls) == len(scripted)
+    assert len(of_type(found, "agent_tool_result")) == len(results)
+    assert results.keys() == calls.keys()
+    left = list(scripted)
+    for identity, call in calls.items():
+        tool = next(each for each in left if is_call_of(call, each))
+        left.remove(tool)
+        assert call["kind"] == KINDS.get(tool.name, call["kind"])
+        assert call["title"]
+        assert results[identity]["name"] == tool.name
+        assert results[identity]["ok"] is tool.ok, (tool, results[identity])
+
+
+def is_call_of(call: dict[str, Any], tool: Tool) -> bool:
+    """The CLI adds defaults to an input, and leaves every field that the model gave; parse cuts long texts."""
+    told = call["input"]
+    return call["name"] == tool.name and all(same(told.get(key), value) for key, value in tool.input.items())
+
+
+def same(told: Any, given: Any) -> bool:
+    """Whether *told* is *given*, or its beginning when that is longer than parse passes on."""
+    cut = isinstance(given, str) and len(given) > MAX_CONTENT
+    return told == given or (cut and given.startswith(told.rpartition("…")[0]) and len(told) >= MAX_CONTENT)
+
+
+def result_line(raw: bytes) -> dict[str, Any]:
+    """The CLI's own account, the last line of its output."""
+    found: dict[str, Any] = json.loads(raw.splitlines()[-1])
+    assert found["type"] == "result"
+    return found
+
+
+def summary(found: list[Event]) -> Counter[tuple[str, ...]]:
+    """What two tellings of the same session have in common: calls, results and whole texts."""
+    told: Counter[tuple[str, ...]] = Counter()
+    for event in found:
+        payload = event.payload
+        if event.type in {"agent_tool_call", "agent_tool_result"}:
+            told[event.type, payload["tool_use_id"], payload["name"]] += 1
+        elif event.type in {"agent_output", "agent_thinking"} and payload["final"]:
+            told[event.type, payload["text"]] += 1
+    return told
+
+
+@pytest.fixture
+def played(play: Callable[..., Session]) -> Callable[..., tuple[Session, Done, bytes]]:
+    """Plays a scenario through ``run --tee | parse``: the session, what came out, and the CLI's bytes."""
+
+    def through(name: str, *claude: str) -> tuple[Session, Done, bytes]:
+        session = play(name)
+        tee = session.sandbox.home / "tee.jsonl"
+        done = session.pipe(session.run("--tee", str(tee), claude=claude), PARSE)
+        return session, done, tee.read_bytes()
+
+    return through
+
+
+def test_hello(played: Callable[..., Any]) -> None:
+    session, done, raw = played("hello")
+    found = events(done.output)
+    assert done.statuses == [0, 0]
+    ended = check_frame(found)
+    assert whole(found, "agent_output", of_helpers=False) == session.scenario.said()
+    assert ended["exit_code"] == 0
+    assert ended["cost_usd"] == result_line(raw)["total_cost_usd"] > 0
+    assert found[0].payload["agent"] == "claude"
+    assert found[0].payload["agent_version"] == "2.1.328"
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--include-partial-messages", "--forward-subagent-text"]], ids=["whole", "live"]
+)
+def test_tour(played: Callable[..., Any], options: list[str]) -> None:
+    """The whole of the sample's story, as plain messages and with every piece of text as it comes."""
+    session, done, raw = played("tour", *options)
+    scenario: Scenario = session.scenario
+    found = events(done.output)
+    assert done.statuses == [0, 0]
+    ended = check_frame(found)
+    check_tools(found, scenario)
+    assert whole(found, "agent_output", of_helpers=False) == scenario.said()
+    assert whole(found, "agent_thinking", of_helpers=False) == [
+        block.text for turn in scenario.main for block in turn.blocks if isinstance(block, Thinking)
+    ]
+    if options:
+        helper_texts = [block.text for turn in scenario.helper for block in turn.blocks if isinstance(block, Text)]
+        assert whole(found, "agent_output", of_helpers=True) == helper_texts
+        assert len([text for text in of_type(found, "agent_output") if not text["final"]]) > len(scenario.said())
+        check_pieces(found)
+    account = result_line(raw)
+    assert ended["cost_usd"] == account["total_cost_usd"] > 0
+    assert ended["usage"]["output_tokens"] >= account["usage"]["output_tokens"] > 0
+    assert {payload["path"].rpartition("shop/")[2] for payload in of_type(found, "file_changed")} == {
+        "discount.py",
+        "tests/test_discount.py",
+    }
+    progress = of_type(found, "progress_update")
+    assert (progress[-1]["done"], progress[-1]["total"], progress[-1]["percent"]) == (4, 4, 100)
+
+
+def check_pieces(found: list[Event]) -> None:
+    """Chunks carry only what is new, and put together they are the final text that replaces them."""
+    pieces: dict[tuple[str, int], str] = {}
+    for payload in of_type(found, "agent_output", "agent_thinking"):
+        key = payload["message_id"], payload["index"]
+        if payload["final"]:
+            assert pieces.pop(key, payload["text"]) == payload["text"]
+        else:
+            pieces[key] = pieces.get(key, "") + payload["text"]
+    assert not pieces
+
+
+def test_the_tee_file_holds_the_clis_bytes(play: Callable[..., Session]) -> None:
+    """Every line stands in the file as in run's events, in the same order; parsed alone it tells the same session."""
+    session = play("helpers")
+    tee = session.sandbox.home / "tee.jsonl"
+    through_run = session.pipe(session.run("--tee", str(tee)))
+    raw = tee.read_bytes()
+    outputs = [event for event in events(through_run.output) if event.type == "process_output"]
+    carried = [event.line for event in outputs if event.payload["stream"] == "stdout"]
+    lines = raw.splitlines(keepends=True)
+    assert len(lines) == len(carried)
+    assert all(line.endswith(b"\n") for line in lines)
+    for line, event in zip(lines, carried, strict=True):
+        assert line.rstrip(b"\n") in event
+
+    tee_alone = session.pipe(["cat", str(tee)], PARSE)
+    (session.sandbox.home / "run.ndjson").write_bytes(through_run.output)
+    of_run = session.pipe(["cat", str(session.sandbox.home / "run.ndjson")], PARSE)
+    assert summary(events(tee_alone.output)) == summary(events(of_run.output))
+    check_frame(events(tee_alone.output))
+    check_tools(events(tee_alone.output), session.scenario)
+
+
+def test_parallel_calls_are_paired_with_their_own_results(played: Callable[..., Any]) -> None:
+    session, done, _raw = played("parallel")
+    found = events(done.output)
+    check_frame(found)
+    check_tools(found, session.scenario)
+    said = {payload["tool_use_id"]: payload["input"]["command"] for payload in of_type(found, "agent_tool_call")}
+    for result in of_type(found, "agent_tool_result"):
+        assert result["content"].strip() in said[result["tool_use_id"]]
+    assert [result["content"].strip() for result in of_type(found, "agent_tool_result")] == ["second", "third", "first"]
+
+
+def test_a_failed_tool_is_not_a_failed_run(played: Callable[..., Any]) -> None:
+    session, done, _raw = played("failing")
+    found = events(done.output)
+    check_frame(found)
+    check_tools(found, session.scenario)
+    by_name = {result["name"]: result for result in of_type(found, "agent_tool_result")}
+    assert by_name["Bash"]["exit_code"] == 1
+    assert "on its way" in by_name["Bash"]["content"]
+    assert {error["rank"] for error in of_type(found, "error")} <= {"tool"}
+
+
+def test_helpers_in_the_background_make_several_turns_of_one_run(played: Callable[..., Any]) -> None:
+    """The CLI reports several inits and results then; the run begins once and ends once, with the last cost."""
+    session, done, raw = played("helpers")
+    found = events(done.output)
+    ended = check_frame(found)
+    check_tools(found, session.scenario)
+    results = [json.loads(line) for line in raw.splitlines() if json.loads(line)["type"] == "result"]
+    assert len(results) > 1
+    assert len(of_type(found, "run_iteration")) == len(results)
+    assert ended["cost_usd"] == results[-1]["total_cost_usd"]
+    parents = {event.envelope["parent_id"] for event in found if "parent_id" in event.envelope}
+    agents = {payload["tool_use_id"] for payload in of_type(found, "agent_tool_call") if payload["name"] == "Agent"}
+    assert parents == agents
+
+
+def test_an_overload_is_a_warning_and_the_run_completes(played: Callable[..., Any]) -> None:
+    session, done, _raw = played("overloaded")
+    found = events(done.output)
+    assert done.statuses == [0, 0]
+    check_frame(found)
+    warnings = of_type(found, "error")
+    assert [warning["rank"] for warning in warnings] == ["warning"]
+    assert warnings[0]["attempt"] == 1
+    assert warnings[0]["retry_in_ms"] > 0
+    assert whole(found, "agent_output", of_helpers=False) == session.scenario.said()
+
+
+def test_an_api_that_never_answers_fails_the_run(played: Callable[..., Any]) -> None:
+    """The CLI calls that "success" with is_error; its status is 1, and so is that of run."""
+    _session, done, _raw = played("unavailable")
+    found = events(done.output)
+    assert done.statuses == [1, 0]
+    ended = check_frame(found, "run_failed")
+    assert ended["exit_code"] == 1
+    assert "529" in ended["error"]
+    assert [error["rank"] for error in of_type(found, "error")][:2] == ["warning", "warning"]
+
+
+def test_lines_of_hundreds_of_kilobytes(played: Callable[..., Any]) -> None:
+    session, done, raw = played("big")
+    found = events(done.output)
+    assert done.statuses == [0, 0]
+    check_frame(found)
+    check_tools(found, session.scenario)
+    assert len(raw) > 2_500_000
+    assert whole(found, "agent_output", of_helpers=False)[-1] == "W" * 70_000
+
+
+def test_the_json_form_tells_the_result(play: Callable[..., Session]) -> None:
+    """One object with the final text and the cost, no calls: all that there is comes through."""
+    session = play("failing")
+    command = [AGENTPIPE, "run", "--", *session.sandbox.command(session.scenario, "json")]
+    done = session.pipe(command, PARSE)
+    found = events(done.output)
+    assert done.statuses == [0, 0]
+    ended = check_frame(found)
+    assert ended["cost_usd"] > 0
+    assert ended["result"] == session.scenario.said()[-1]

@@ -1,0 +1,176 @@
+"""The ways in which a run of the real CLI ends: whoever is killed or stops reading, nothing is lost, no one is left."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from agentpipe.event import TERMINAL_TYPES, Event
+from tests.agents.session import AGENTPIPE, PATIENCE_S, Session, events, wait_until
+
+PARSE = [AGENTPIPE, "parse"]
+
+#: Longer than the 10 s for which the CLI waits for its reader before it exits 0 with a cut line.
+STALL_S = 20.0
+
+#: Three megabytes as fast as it goes, then a last line and the end: as agents do that do not wait at all.
+_BURST = "import os\nfor _ in range(30000): os.write(1, b'x' * 99 + b'\\n')\nos.write(1, b'the end\\n')"
+
+
+def begun(session: Session, *options: str) -> subprocess.Popen[bytes]:
+    """The slow scenario, its tool running (in a session of its own, as the CLI does it)."""
+    process = session.start(session.run(*options))
+    begins = session.workspace / "tool.begun"
+    wait_until(lambda: begins.exists() or process.poll() is not None, "the tool runs")
+    assert begins.exists(), session.stderr_path.read_text()
+    sleeping = [line for line in session.descendants().values() if "sleep 300" in line]
+    assert sleeping, "the tool carries the mark by which descendants are found"
+    return process
+
+
+def ended(session: Session, process: subprocess.Popen[bytes]) -> tuple[int, Event]:
+    """The status of ``run`` and its ``process_exited``, once it has ended and no process is left."""
+    output, _ = process.communicate(timeout=PATIENCE_S)
+    assert session.descendants() == {}
+    saved(session).write_bytes(output)
+    return status(process.returncode), events(output)[-1]
+
+
+def saved(session: Session) -> Path:
+    """Where `ended` keeps what ``run`` printed."""
+    return session.sandbox.home / "run.ndjson"
+
+
+def told(session: Session) -> Event:
+    """How the run ended as ``parse`` tells it; it begins once and ends once."""
+    found = events(session.pipe(["cat", str(saved(session))], PARSE).output)
+    assert [event.type for event in found].count("run_started") == 1
+    assert [event.type for event in found if event.type in TERMINAL_TYPES] == [found[-1].type]
+    return found[-1]
+
+
+def status(returncode: int) -> int:
+    """As a shell says it: 128 + n for a process that ended by signal n."""
+    return 128 - returncode if returncode < 0 else returncode
+
+
+def agent_process(session: Session) -> int:
+    """The CLI itself, the child of ``run``."""
+    found = [
+        number
+        for number, line in session.descendants().items()
+        if line.startswith(str(session.sandbox.binary)) and "--output-format" in line
+    ]
+    assert len(found) == 1, session.descendants()
+    return found[0]
+
+
+@pytest.mark.parametrize(("sent", "expected"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+def test_a_signal_to_run_ends_the_agent_and_its_tools(play: Callable[..., Session], sent: str, expected: int) -> None:
+    session = play("slow")
+    process = begun(session)
+    process.send_signal(signal.Signals[sent])
+    returncode, exited = ended(session, process)
+    assert returncode == expected
+    assert exited.payload["reason"] == "signal"
+    assert told(session).type == "run_cancelled"
+
+
+def test_an_agent_killed_outright_leaves_no_tool_behind(play: Callable[..., Session]) -> None:
+    """The CLI cannot clean up then; its tool runs in another session, where a kill of the group does not reach."""
+    session = play("slow")
+    process = begun(session)
+    os.kill(agent_process(session), signal.SIGKILL)
+    returncode, exited = ended(session, process)
+    assert returncode == 137
+    assert exited.payload["signal"] == "SIGKILL"
+    assert told(session).type == "run_failed"
+
+
+@pytest.mark.parametrize(("option", "reason"), [("--timeout", "timeout"), ("--idle-timeout", "idle_timeout")])
+def test_a_timeout_ends_the_run_with_124(play: Callable[..., Session], option: str, reason: str) -> None:
+    """While a tool runs the CLI is silent, but for one line after 3 s."""
+    session = play("slow")
+    process = begun(session, option, "4s")
+    returncode, exited = ended(session, process)
+    assert returncode == 124
+    assert exited.payload["reason"] == reason
+    terminal = told(session)
+    assert terminal.type in {"run_failed", "run_cancelled"}
+    assert terminal.payload["reason"] == reason
+
+
+def test_a_reader_that_goes_away_ends_the_agent(play: Callable[..., Session]) -> None:
+    """``| head -5``: an agent that nobody listens to must not go on spending money."""
+    session = play("tour", pace=1.0)
+    done = session.pipe(session.run(claude=["--include-partial-messages"]), ["head", "-5"])
+    assert len(done.output.splitlines()) == 5
+    assert [status(each) for each in done.statuses] == [141, 0]
+    assert session.descendants() == {}
+    assert done.stderr == ""
+    assert len(session.mock.requests) < len(session.scenario.main)
+
+
+def test_a_reader_that_stalls_loses_nothing(play: Callable[..., Session]) -> None:
+    """The CLI gives up on a stalled reader after 10 s, others at once, and exit 0 with a cut last line."""
+    session, stand_in = play("big"), play("hello")
+    burst = [AGENTPIPE, "run", "--", sys.executable, "-c", _BURST]
+    with ThreadPoolExecutor() as pool:
+        of_claude = pool.submit(read_after_a_stall, session, session.run("--tee", str(session.sandbox.home / "tee")))
+        of_burst = pool.submit(read_after_a_stall, stand_in, burst)
+    check_whole(of_claude.result(), (session.sandbox.home / "tee").read_bytes())
+    check_whole(of_burst.result(), (b"x" * 99 + b"\n") * 30_000 + b"the end\n")
+    assert b'"type":"result"' in (session.sandbox.home / "tee").read_bytes().splitlines()[-1]
+    assert session.mock.requests[-1].turn == len(session.scenario.main) - 1
+
+
+def read_after_a_stall(session: Session, command: list[str]) -> tuple[bytes, int]:
+    process = session.start(command)
+    time.sleep(STALL_S)
+    output, _ = process.communicate(timeout=PATIENCE_S)
+    return output, process.returncode
+
+
+def check_whole(stalled: tuple[bytes, int], expected: bytes) -> None:
+    output, returncode = stalled
+    found = events(output)
+    assert returncode == 0
+    assert found[-1].type == "process_exited"
+    assert found[-1].payload["exit_code"] == 0
+    carried = [event for event in found if event.type == "process_output" and event.payload["stream"] == "stdout"]
+    lines = expected.splitlines()
+    assert len(carried) == len(lines)
+    for event, line in zip(carried, lines, strict=True):
+        assert (line in event.line) or event.payload["text"].encode() == line
+    assert [event.sequence for event in found] == list(range(1, len(found) + 1))
+
+
+def test_a_stalled_reader_does_not_slow_the_agent(play: Callable[..., Session], tmp_path: Path) -> None:
+    """All of the model's turns are done while nobody reads."""
+    session = play("big")
+    process = session.start(session.run())
+    wait_until(lambda: len(session.mock.requests) == len(session.scenario.main), "the agent has had all its turns")
+    wait_until(
+        lambda: (
+            not any(str(session.sandbox.binary) == line.split()[0] for line in session.descendants().values() if line)
+        ),
+        "the agent has ended",
+    )
+    output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0
+    assert b'"subtype":"success"' in output
+
+
+def test_a_run_killed_outright_takes_the_agent_with_it(play: Callable[..., Session]) -> None:
+    """SIGKILL leaves ``run`` no time to end anything; the system tells the agent, which ends its tools."""
+    session = play("slow")
+    process = begun(session)
+    process.kill()
+    process.communicate(timeout=PATIENCE_S)
+    wait_until(lambda: not session.descendants(), "nothing of the session is left")

@@ -1,0 +1,67 @@
+"""The recorded samples tell the story that they were recorded from, whole, at a pace for people, and of no machine."""
+
+import getpass
+import itertools
+import json
+import re
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from agentpipe.event import peek, seconds
+from tests.agents.scenarios import SCENARIOS
+from tests.agents.session import AGENTPIPE, events
+from tests.agents.test_claude import check_frame, check_tools, of_type, whole
+
+SAMPLES = Path(__file__).parents[2] / "docs" / "samples"
+TOUR = SCENARIOS["tour"](Path("/home/dev/shop"))
+
+
+def parsed(name: str, *through: str) -> bytes:
+    """What parse makes of a sample, read directly or by way of another command."""
+    command = f"{' '.join(through) or 'cat'} {SAMPLES / name} | {AGENTPIPE} parse"
+    shell = ["bash", "-o", "pipefail", "-c", command]
+    return subprocess.run(shell, stdout=subprocess.PIPE, check=True, timeout=60).stdout
+
+
+@pytest.mark.parametrize("name", ["tour.ndjson", "tour.stream.jsonl"])
+def test_the_sample_tells_the_story(name: str) -> None:
+    found = events(parsed(name))
+    ended = check_frame(found)
+    check_tools(found, TOUR)
+    assert whole(found, "agent_output", of_helpers=False) == TOUR.said()
+    assert ended["cost_usd"] > 0
+    assert ended["usage"]["output_tokens"] > 0
+    assert of_type(found, "progress_update")[-1]["percent"] == 100
+    assert len(of_type(found, "file_changed")) == 2
+
+
+def test_the_json_form_has_the_result() -> None:
+    ended = check_frame(events(parsed("tour.json")))
+    assert ended["result"] == TOUR.said()[-1]
+
+
+def test_replay_changes_nothing() -> None:
+    assert parsed("tour.ndjson", AGENTPIPE, "replay", "--speed", "max") == parsed("tour.ndjson")
+
+
+def test_the_sample_plays_for_about_half_a_minute_without_long_silences() -> None:
+    moments = [seconds(peek(line).timestamp or "") for line in (SAMPLES / "tour.ndjson").read_bytes().splitlines()]
+    assert moments == sorted(moments)
+    assert 25 <= moments[-1] - moments[0] <= 40
+    assert max(after - before for before, after in itertools.pairwise(moments)) < 6
+
+
+@pytest.mark.parametrize("path", sorted(SAMPLES.glob("tour*")), ids=lambda path: path.name)
+def test_the_sample_is_small_and_names_no_machine(path: Path) -> None:
+    text = path.read_text()
+    assert len(text) < 300_000
+    for line in text.splitlines():
+        json.loads(line)
+    for name in ("sk-dummy", "127.0.0.1", "/tmp/", "/root", ".make/agents", socket.gethostname()):
+        assert not re.search(rf"{re.escape(name)}\b", text), name
+    assert set(re.findall(r"/home/(\w+)", text)) <= {"dev"}
+    if getpass.getuser() not in {"root", "dev"}:
+        assert getpass.getuser() not in text
