@@ -50,7 +50,7 @@ class Delivery:
         self._away_since: float | None = None
         self.problem = "no connection was made"
         self.fatal: PeerError | None = None
-        self.progress_at = clock()  # the hub settled something, or nothing was outstanding
+        self.progress_at = clock()  # when the hub last settled something
         self.reached = 0  # how many times the hub welcomed us
         self.refused = 0
         self._connector.start()
@@ -153,6 +153,7 @@ class Delivery:
         self._welcome = True
         self.reached += 1
         self.progress_at = self._clock()
+        self.problem = "the hub was silent"
         limit = (message.limits or {}).get("max_publish_bytes")
         self.window.max_line = limit - ENVELOPE_BYTES if limit else None
         if self._away_since is not None:
@@ -163,14 +164,12 @@ class Delivery:
 
     def _complained(self, message: HubMessage) -> None:
         """The hub refused an event or a message of ours; what it refused is settled by its `ack` too."""
-        self.refused += 1
+        self.refused += self._welcome  # before it, a complaint is about ourselves, and the end of the connection
         if self.refused <= COMPLAINTS:
             self._warn(f"{self.address}: refused ({message.code}): {message.message}")
 
     def _send(self, link: Link) -> None:
         at = self._clock()
-        if not self.window.in_flight:
-            self.progress_at = max(self.progress_at, at) if not self.window.held else self.progress_at
         while self._welcome and link.pending < WRITE_BYTES and self.window.waiting:
             payloads, size = [], 0
             while size < WRITE_BYTES and (lines := self.window.next_frame(at)):

@@ -1,0 +1,235 @@
+"""The window: events on their way to one hub, kept until the hub has said that they are stored.
+
+The rules this module keeps: order is never changed; memory is bounded in bytes and events; every event that was
+offered is settled, or still held, or was dropped and is declared by a ``gap`` of its run before the run's terminal
+event. ``read + added = settled + dropped + held`` at every moment.
+
+Only new events are ever dropped, and only when the driver says that waiting has no more sense; the types that change
+the meaning of the rest (`agentpipe.event.EXEMPT_TYPES`) have a reserve of their own.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from itertools import accumulate, takewhile
+
+from agentpipe.event import EXEMPT_TYPES, TERMINAL_TYPES, Event, peek
+from agentpipe.holes import Holes
+
+__all__ = ["Window"]
+
+#: What an event costs beside its bytes: the header of a bytes object, its slot in a list, the allocator's rounding.
+OVERHEAD = 64
+
+#: Small events are bounded by number: so many are some seconds of the fastest pipe, or hours of an agent.
+MAX_EVENTS = 200_000
+
+#: What exempt events may use above the window: some thousands of lifecycle events and errors.
+RESERVE = 1 << 20
+
+#: Taken whatever the bounds: a run has one terminal event, which alone says how it ended, and stages before us send
+#: at most a gap a second for a run.
+_ALWAYS = TERMINAL_TYPES | {"gap"}
+
+
+class Window:
+    """The events of one publisher that one hub has not acknowledged, in order: those in flight, then those waiting.
+
+    *max_bytes* and *max_events* bound what is held, *reserve* bytes more are for exempt types; *batch* and
+    *batch_bytes* bound a frame (a larger event goes alone). `offer` takes events in, `next_frame` gives what is to be
+    sent, `settle` forgets what the hub has stored, `rewind` makes all of it wait again after a lost connection.
+
+    ``max_line`` is the largest line that the hub takes, once it is known. ``ending`` is the last terminal event that
+    was taken in. The counters: ``read``, ``added`` (gaps made here), ``settled``, ``dropped``, ``resent``, ``held``.
+    """
+
+    def __init__(
+        self,
+        max_bytes: int,
+        *,
+        batch: int = 20,
+        batch_bytes: int = 64 * 1024,
+        max_events: int = MAX_EVENTS,
+        reserve: int = RESERVE,
+    ) -> None:
+        # given
+        self._max_bytes = max_bytes
+        self._max_events = max_events
+        self._reserve = reserve
+        self._batch = batch
+        self._batch_bytes = batch_bytes
+        self.max_line: int | None = None
+        # changing
+        self._in_flight: deque[list[bytes]] = deque()
+        self._waiting: deque[list[bytes]] = deque()
+        self._cursor = 0  # lines of the first waiting batch that are in flight already
+        self._settled_on_link = 0
+        self.in_flight = 0  # events that were sent on this connection and are not settled
+        self._holes = Holes("buffer")
+        self._bytes = 0
+        self.ending: Event | None = None
+        self.read = 0
+        self.added = 0
+        self.settled = 0
+        self.dropped = 0
+        self.resent = 0
+        self.held = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether an ordinary event finds no room. Once something was dropped, until half of the window is free
+        again: a window at its brim would else declare a gap for every few events.
+        """
+        share = 2 if self._holes else 1
+        return self._bytes >= self._max_bytes // share or self.held >= self._max_events // share
+
+    @property
+    def undeclared(self) -> bool:
+        """Whether something was dropped that no gap declares yet."""
+        return bool(self._holes)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether `next_frame` has something to give."""
+        return bool(self._waiting)
+
+    def offer(self, events: Sequence[Event], now: float, *, dropping: bool = False) -> None:
+        """Take *events* in. Unless *dropping*, all of them, whatever the bounds: one read more than they allow."""
+        self.read += len(events)
+        if dropping:
+            self._sift(events, now)
+            return
+        if self._holes:
+            self.declare(now)
+        self._take(events)
+
+    def declare(self, now: float) -> None:
+        """Put a gap for every run of which something was dropped."""
+        self._add(self._holes.take_all(now))
+
+    def next_frame(self, now: float) -> list[bytes] | None:
+        """The lines of the next frame, which are in flight from now on; None when nothing waits."""
+        lines: list[bytes] = []
+        size = 0
+        while self._waiting and len(lines) < self._batch:
+            batch = self._waiting[0]
+            piece = batch[self._cursor : self._cursor + self._batch - len(lines)]
+            taken = self._fitting(piece, size)
+            if len(taken) < len(piece) and not lines and not taken:
+                taken = piece[:1]
+            lines += taken
+            size += sum(map(len, taken)) + len(taken)
+            self._cursor += len(taken)
+            if self._cursor == len(batch):
+                self._waiting.popleft()
+                self._cursor = 0
+            if len(taken) < len(piece):
+                break
+        if not lines:
+            return None
+        if self.max_line is not None and size > self.max_line:
+            lines = [self._small_enough(line, self.max_line, now) for line in lines]
+        self._in_flight.append(lines)
+        self.in_flight += len(lines)
+        return lines
+
+    def settle(self, count: int) -> int:
+        """The hub has settled the first *count* events of this connection; how many of them are news.
+
+        Raises ValueError, and changes nothing, when fewer were sent.
+        """
+        news = count - self._settled_on_link
+        if news > self.in_flight:
+            raise ValueError(f"{count} events acknowledged, {self._settled_on_link + self.in_flight} sent")
+        left = news
+        while left > 0:
+            lines = self._in_flight[0]
+            done = lines[:left]
+            if len(done) == len(lines):
+                self._in_flight.popleft()
+            else:
+                del lines[: len(done)]
+            left -= len(done)
+            self._forget(done)
+        self._settled_on_link = max(count, self._settled_on_link)
+        self.settled += max(news, 0)
+        self.in_flight -= max(news, 0)
+        return max(news, 0)
+
+    def rewind(self) -> None:
+        """The connection is lost: what was in flight waits again, in its place, and will be sent again whole."""
+        if self._cursor:
+            del self._waiting[0][: self._cursor]
+            self._cursor = 0
+        self.resent += self.in_flight
+        self._waiting.extendleft(reversed(self._in_flight))
+        self._in_flight.clear()
+        self.in_flight = 0
+        self._settled_on_link = 0
+
+    def report(self) -> dict[str, int]:
+        """The counts as ``--stats`` prints them."""
+        return {
+            "in": self.read,
+            "added": self.added,
+            "acknowledged": self.settled,
+            "dropped": self.dropped,
+            "left": self.held,
+            "resent": self.resent,
+        }
+
+    def _sift(self, events: Sequence[Event], now: float) -> None:
+        """One by one: in while there is room, else into the hole of its run."""
+        for event in events:
+            if self._has_room(event):
+                self._add(self._holes.take(event.run_id, now))
+                self._take([event])
+                continue
+            self.dropped += 1
+            if self._holes.add(event, now):
+                self._add(self._holes.take(event.run_id, now))
+
+    def _has_room(self, event: Event) -> bool:
+        if not self.held or event.type in _ALWAYS:
+            return True
+        if event.type in EXEMPT_TYPES:
+            return self._bytes + len(event.line) < self._max_bytes + self._reserve
+        return not self.full
+
+    def _add(self, gaps: Sequence[Event]) -> None:
+        self.added += len(gaps)
+        self._take(gaps)
+
+    def _take(self, events: Sequence[Event]) -> None:
+        if not events:
+            return
+        lines = [event.line for event in events]
+        self._waiting.append(lines)
+        self.held += len(lines)
+        self._bytes += sum(map(len, lines)) + OVERHEAD * len(lines)
+        for event in events:
+            if event.type in TERMINAL_TYPES:
+                self.ending = event
+
+    def _forget(self, lines: Sequence[bytes]) -> None:
+        self.held -= len(lines)
+        self._bytes -= sum(map(len, lines)) + OVERHEAD * len(lines)
+
+    def _fitting(self, lines: list[bytes], size: int) -> list[bytes]:
+        """As many of *lines* as fit into a frame that holds *size* bytes already."""
+        room = self._batch_bytes - size
+        if sum(map(len, lines)) + len(lines) <= room:
+            return lines
+        sizes = accumulate(len(line) + 1 for line in lines)
+        return lines[: sum(1 for _ in takewhile(lambda used: used <= room, sizes))]
+
+    def _small_enough(self, line: bytes, limit: int, now: float) -> bytes:
+        """*line*, or the gap that stands for one which the hub would not take."""
+        if len(line) <= limit:
+            return line
+        hole = Holes("oversize")
+        hole.add(peek(line), now)
+        declared = hole.take_all(now)[0].line
+        self.dropped += 1
+        self.added += 1
+        self._bytes += len(declared) - len(line)
+        return declared
