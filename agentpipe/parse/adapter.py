@@ -1,0 +1,134 @@
+"""What an adapter is: one agent's own lines in, drafts of events out.
+
+The rule this module keeps: an adapter knows a vocabulary and nothing else. Which run a line belongs to, how its events
+are numbered, when the run starts and how it ends is the business of ``agentpipe.parse.run``.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple, Protocol
+
+from agentpipe.event import JSON, seconds, timestamp
+
+__all__ = ["Adapter", "Clock", "Draft", "Moment", "Outcome", "source_time"]
+
+
+class Draft(NamedTuple):
+    """An event that has yet to get its run and its number; ``at`` is an RFC 3339 timestamp."""
+
+    type: str
+    payload: Mapping[str, JSON]
+    at: str
+    parent_id: str | None = None
+
+
+class Moment:
+    """When a line was read: ``now`` by the driver's clock, ``at`` as the event that wrapped the line says, or None."""
+
+    __slots__ = ("_text", "at", "now")
+
+    def __init__(self, now: float, at: str | None = None) -> None:
+        self.now = now
+        self.at = at
+        self._text = at
+
+    @property
+    def text(self) -> str:
+        """The moment as a timestamp; made once for all events of a batch."""
+        if self._text is None:
+            self._text = timestamp(self.now)
+        return self._text
+
+
+class Clock:
+    """The time of one run: the source's own where it gives one, else the time of reading.
+
+    Once a source has told its time, a line without time is dated on that clock, moved on by the time since it was
+    read. So a live stream is dated by when it was read, and a saved log does not jump between then and today.
+    """
+
+    def __init__(self) -> None:
+        self._text: str | None = None  # the last time that was told, and when it was read
+        self._read = 0.0
+        self._first_read: float | None = None
+        self._start_s: float | None = None
+
+    def at(self, own: str | None, moment: Moment) -> str:
+        """The timestamp of what was read at *moment* and says *own* about its time."""
+        text = own or moment.at
+        if text is None:
+            return self._carried(moment)
+        self._text, self._read = text, moment.now
+        if self._start_s is None:
+            first = self._first_read if self._first_read is not None else moment.now
+            self._start_s = seconds(text) - (moment.now - first)
+        return text
+
+    def elapsed_s(self, at: str) -> float:
+        """Seconds from the first thing that was dated to *at*, never negative."""
+        if self._start_s is None:
+            self._start_s = self._first_read if self._first_read is not None else seconds(at)
+        return max(0.0, seconds(at) - self._start_s)
+
+    def _carried(self, moment: Moment) -> str:
+        if self._first_read is None:
+            self._first_read = moment.now
+        if self._text is None:
+            return moment.text
+        if moment.now == self._read:
+            return self._text
+        return timestamp(seconds(self._text) + moment.now - self._read + 0.0005)  # half a unit: rounds, not cuts
+
+
+def source_time(value: JSON) -> str | None:
+    """A source's timestamp as the schema wants it (UTC, milliseconds), or None when it is none."""
+    if type(value) is not str:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+        if len(value) == 24 and value[10] == "T" and value[19] == "." and value[23] == "Z":
+            return value
+        moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+        return timestamp(moment.timestamp() + 0.0005)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+class Outcome(NamedTuple):
+    """How a run ended by the agent's own account.
+
+    ``ok`` is None when the agent said nothing about it; ``incomplete`` says what is missing in its account;
+    ``fields`` are what it said for the payload of the last event (``result error turns usage cost_usd``).
+    """
+
+    ok: bool | None
+    cancelled: bool
+    incomplete: str | None
+    fields: Mapping[str, JSON]
+    duration_ms: int | None = None
+
+
+class Adapter(Protocol):
+    """One agent's vocabulary, for the lines of one run.
+
+    Each line of the agent's stdout goes to `read` when it is a JSON object, else to `read_text`. No drafts means that
+    the line says nothing by rule; a draft of type ``raw`` keeps what the adapter does not know. ``ready`` turns True
+    when ``facts`` (what ``run_started`` tells) are as good as they will get. ``due`` is when the driver's clock should
+    call `wake`, or None. `finish` lets go what a cut stream left open, then `outcome` is asked once. ``sessions`` are
+    the session ids that are this run's.
+    """
+
+    name: str
+    facts: dict[str, JSON]
+    ready: bool
+    sessions: set[str]
+
+    @staticmethod
+    def recognises(found: Mapping[str, JSON]) -> bool: ...
+    @property
+    def due(self) -> float | None: ...
+    def read(self, found: dict[str, JSON], moment: Moment, size: int) -> Sequence[Draft]: ...
+    def read_text(self, text: str, moment: Moment) -> Sequence[Draft]: ...
+    def wake(self, moment: Moment) -> Sequence[Draft]: ...
+    def finish(self, moment: Moment) -> Sequence[Draft]: ...
+    def outcome(self) -> Outcome: ...

@@ -1,0 +1,372 @@
+"""Claude Code: ``-p --output-format stream-json`` with and without partial messages, and ``json``.
+
+The rules this module keeps: a line is classified by its ``type`` after decoding, wherever in the line it stands; every
+type, subtype and block is told, silent by rule, or kept as ``raw``; a result ends a turn, never the run.
+
+Source: the types of ``@anthropic-ai/claude-agent-sdk`` and recorded sessions of five versions; see ``docs/formats.md``.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from agentpipe.event import JSON
+from agentpipe.parse.adapter import Clock, Draft, Moment, Outcome, source_time
+from agentpipe.parse.claude_calls import Calls
+from agentpipe.parse.claude_system import error, small_line, system_line
+from agentpipe.parse.claude_texts import Texts
+from agentpipe.parse.claude_usage import Ledger, model_of
+from agentpipe.parse.content import flat, shortened
+from agentpipe.parse.fields import items, mapping, string, whole
+from agentpipe.parse.options import ParseOptions
+from agentpipe.parse.plans import Plans
+
+__all__ = ["Claude"]
+
+_TEXT_BLOCKS = {"text": ("agent_output", "text"), "thinking": ("agent_thinking", "thinking")}
+_CALL_BLOCKS = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
+_MEDIA_BLOCKS = frozenset({"image", "document"})
+
+#: Types that no other agent prints; the rest is recognised by more than its type.
+_OWN_TYPES = frozenset({"stream_event", "rate_limit_event", "control_request", "control_response"})
+
+
+class _Line:
+    """What every part of one line shares."""
+
+    __slots__ = ("at", "found", "moment", "own", "scope", "size", "uuid")
+
+    def __init__(self, found: dict[str, JSON], clock: Clock, moment: Moment, size: int) -> None:
+        self.found = found
+        self.moment = moment
+        self.size = size
+        self.own = source_time(found.get("timestamp"))
+        self.at = clock.at(self.own, moment)
+        scope = found.get("parent_tool_use_id")
+        self.scope = scope if type(scope) is str else None
+        self.uuid = string(found.get("uuid"))
+
+
+class Claude:
+    """The adapter of Claude Code for the lines of one run; see `agentpipe.parse.adapter.Adapter`."""
+
+    name = "claude"
+
+    def __init__(self, options: ParseOptions, clock: Clock) -> None:
+        # given
+        self._clock = clock
+        self._limit = options.max_content
+        # changing
+        self.facts: dict[str, JSON] = {}
+        self.ready = False
+        self.sessions: set[str] = set()
+        self._plans = Plans(clock, options.progress_interval)
+        self._texts = Texts()
+        self._calls = Calls(clock, self._plans, options.max_content)
+        self._ledger = Ledger()
+        self._denied: set[str] = set()
+        self._lines = 0
+        self._turns = 0
+        self._spent_ms = 0
+        self._last: dict[str, JSON] = {}  # the payload of the last turn
+        self._result = ""  # the last text that was a result
+        self._aborted = False
+
+    @staticmethod
+    def recognises(found: Mapping[str, JSON]) -> bool:
+        """Whether a decoded line is surely Claude Code's."""
+        kind = found.get("type")
+        if kind == "system":
+            return type(found.get("subtype")) is str
+        if kind in ("assistant", "user"):
+            transcript = "parentUuid" in found or "sessionId" in found
+            return type(found.get("message")) in (dict, str) and not transcript
+        if kind == "result":
+            return type(found.get("subtype")) is str or type(found.get("is_error")) is bool
+        return type(kind) is str and kind in _OWN_TYPES
+
+    @property
+    def due(self) -> float | None:
+        """When a plan in progress should be told again."""
+        return self._plans.due
+
+    def read(self, found: dict[str, JSON], moment: Moment, size: int) -> list[Draft]:
+        """The drafts of one line; *size* is its length in bytes."""
+        kind = found.get("type")
+        line = _Line(found, self._clock, moment, size)
+        self._lines += 1
+        if not self.sessions:
+            self._learn_session(found)
+        reader = _READERS.get(kind) if type(kind) is str else None
+        if reader is not None:
+            if kind != "system":
+                self.ready = True
+            return reader(self, line)
+        drafts = small_line(string(kind), found, line.at)
+        if drafts is None:
+            return [self._raw(line, f"unknown type {shortened(string(kind), 100)!r}")]
+        if kind == "conversation_reset" and type(found.get("new_conversation_id")) is str:
+            self.sessions.add(found["new_conversation_id"])
+        return drafts
+
+    def read_text(self, text: str, moment: Moment) -> list[Draft]:
+        """A line on stdout that is no JSON: a banner, a warning, or a line that was cut."""
+        at = self._clock.at(None, moment)
+        return [Draft("raw", {"format": self.name, "reason": "not JSON", "text": text}, at)]
+
+    def wake(self, moment: Moment) -> list[Draft]:
+        """Tell the plans in progress."""
+        return self._plans.wake(moment)
+
+    def finish(self, moment: Moment) -> list[Draft]:
+        """Tell whole the texts that were cut."""
+        self._plans.close_all()
+        return self._texts.settle(self._clock.at(None, moment))
+
+    def outcome(self) -> Outcome:
+        """How the run ended by the last result; without one it is not complete."""
+        fields: dict[str, JSON] = {"turns": self._turns}
+        if "error" in self._last:
+            fields["error"] = self._last["error"]
+        elif self._result:
+            fields["result"] = self._result
+        if self._ledger.total:
+            fields["usage"] = self._ledger.total
+        if self._ledger.cost_usd is not None:
+            fields["cost_usd"] = self._ledger.cost_usd
+        if not self._turns:
+            return Outcome(None, False, "no result from the agent", fields)
+        return Outcome(bool(self._last["ok"]), self._aborted, None, fields, self._spent_ms)
+
+    def _learn_session(self, found: dict[str, JSON]) -> None:
+        session = string(found.get("session_id"))
+        if session:
+            self.sessions.add(session)
+            self.facts = {**self.facts, "session_id": session}
+
+    def _system(self, line: _Line) -> list[Draft]:
+        subtype = line.found.get("subtype")
+        if subtype == "init":
+            return self._init(line.found)
+        drafts = system_line(line.found, line.at)
+        if drafts is None:
+            return [self._raw(line, f"unknown subtype {shortened(string(subtype), 100)!r}")]
+        if subtype == "permission_denied":
+            self._denied.add(string(line.found.get("tool_use_id")))
+        elif subtype == "model_refusal_fallback":
+            return self._texts.retract(line.found.get("retracted_message_uuids"), line.at) + drafts
+        return drafts
+
+    def _init(self, found: dict[str, JSON]) -> list[Draft]:
+        """Facts for ``run_started``; a later turn's init says nothing new, or what changed (told by the run)."""
+        facts = dict(self.facts)
+        names = {"session_id": "session_id", "agent_version": "claude_code_version", "model": "model", "cwd": "cwd"}
+        facts.update({ours: found[theirs] for ours, theirs in names.items() if string(found.get(theirs))})
+        tools = [tool for tool in items(found.get("tools")) if type(tool) is str]
+        if tools:
+            facts["tools"] = tools
+        if facts != self.facts:
+            self.facts = facts
+        self.ready = True
+        return []
+
+    def _assistant(self, line: _Line) -> list[Draft]:
+        found, message = line.found, mapping(line.found.get("message"))
+        message_id = string(message.get("id")) or line.uuid or f"line-{self._lines}"
+        out = self._texts.retract(found["supersedes"], line.at) if "supersedes" in found else []
+        failed, model = string(found.get("error")), model_of(message)
+        if failed and not model:
+            return out + self._api_error(failed, message, line)
+        for block in _blocks(message.get("content")):
+            out += self._block(block, message_id, line)
+        if failed:
+            out += error("turn", f"the answer ended with {failed}", line.at, code=failed)
+        if model and not self._texts.streams(message_id):
+            final = type(message.get("stop_reason")) is str
+            usage = self._ledger.message(message_id, message.get("usage"), model, final=final)
+            if usage is not None:
+                out.append(Draft("usage_update", usage, line.at, line.scope))
+        return out
+
+    def _api_error(self, kind: str, message: dict[str, JSON], line: _Line) -> list[Draft]:
+        """The API failed for good and the CLI says so in the agent's name."""
+        text = flat(message.get("content")) or kind
+        drafts = error("agent", text, line.at, code=kind, status=whole(line.found.get("api_error_status")))
+        return [draft._replace(parent_id=line.scope) for draft in drafts]
+
+    def _block(self, block: dict[str, JSON], message_id: str, line: _Line) -> list[Draft]:
+        kind = string(block.get("type"))
+        if kind in _TEXT_BLOCKS:
+            type_, field = _TEXT_BLOCKS[kind]
+            return self._text(type_, string(block.get(field)), message_id, line)
+        if kind == "redacted_thinking":
+            return self._text("agent_thinking", "", message_id, line, redacted=True)
+        if kind in _CALL_BLOCKS:
+            before, name, index, _ = self._texts.place(message_id, "", line.scope, line.at)
+            place = f"{name}:{index}"
+            return [
+                *before,
+                self._calls.call(block, line.scope, line.at, line.own, line.moment, line.size, place),
+            ]
+        before, _, _, _ = self._texts.place(message_id, "", line.scope, line.at)
+        if kind.endswith("_tool_result"):
+            return before + self._calls.result(block, None, {}, line.scope, line.at, line.own, line.moment)
+        return [*before, self._raw(line, f"unknown block {shortened(kind, 100)!r}", block)]
+
+    def _text(self, type: str, text: str, message_id: str, line: _Line, **marks: bool) -> list[Draft]:  # noqa: A002 - the event's field
+        """A whole block of text. Thinking is empty when only its signature is shown: nothing to tell."""
+        before, name, index, parts = self._texts.place(message_id, type, line.scope, line.at)
+        whole_text = text or parts
+        if not whole_text and not marks:
+            return before
+        payload: dict[str, Any] = {"message_id": name, "index": index, "text": whole_text, "final": True, **marks}
+        if line.found.get("aborted") is True:
+            payload["aborted"] = True
+        if mapping(line.found.get("message")).get("model") == "<synthetic>":
+            payload["synthetic"] = True
+        draft = Draft(type, payload, line.at, line.scope)
+        self._texts.told(line.uuid, draft)
+        return [*before, draft]
+
+    def _user(self, line: _Line) -> list[Draft]:
+        found, message = line.found, line.found.get("message")
+        content = message if type(message) is str else mapping(message).get("content")
+        blocks = _blocks(content)
+        results = [block for block in blocks if _is_result(block)]
+        metas = [mapping(meta) for meta in items(found.get("tool_result_meta"))]
+        structured = found.get("tool_use_result") if len(results) == 1 else None
+        out: list[Draft] = []
+        for index, block in enumerate(blocks):
+            if _is_result(block):
+                meta = next((meta for meta in metas if meta.get("id") == block.get("tool_use_id")), {})
+                out += self._calls.result(block, structured, meta, line.scope, line.at, line.own, line.moment)
+            else:
+                out.append(self._said(block, index, line))
+        return out
+
+    def _said(self, block: dict[str, JSON], index: int, line: _Line) -> Draft:
+        """A text in the user's name; ``origin`` tells whether a human or the CLI wrote it, as far as it is known."""
+        kind = block.get("type")
+        if kind != "text" and kind not in _MEDIA_BLOCKS:
+            return self._raw(line, f"unknown block {shortened(string(kind), 100)!r}", block)
+        payload: dict[str, JSON] = {
+            "message_id": line.uuid or f"line-{self._lines}",
+            "index": index,
+            "text": flat([block]),
+            "final": True,
+            "role": "user",
+        }
+        origin = _origin(line)
+        if origin:
+            payload["origin"] = origin
+        draft = Draft("agent_output", payload, line.at, line.scope)
+        self._texts.told(line.uuid, draft)
+        return draft
+
+    def _stream_event(self, line: _Line) -> list[Draft]:
+        event = mapping(line.found.get("event"))
+        named = string(line.found.get("api_message_id"))
+        drafts = self._texts.stream(event, named, line.scope, line.at)
+        if drafts is None:
+            return [self._raw(line, f"unknown stream event {shortened(string(event.get('type')), 100)!r}")]
+        if event.get("type") == "message_delta":
+            return [*drafts, *self._streamed_usage(event, named, line)]
+        return drafts
+
+    def _streamed_usage(self, event: dict[str, JSON], named: str, line: _Line) -> list[Draft]:
+        """The true usage of a message that came in parts."""
+        message_id, model = self._texts.streaming(line.scope)
+        usage = self._ledger.message(message_id or named or line.uuid, event.get("usage"), model, final=True)
+        return [Draft("usage_update", usage, line.at, line.scope)] if usage is not None else []
+
+    def _result_line(self, line: _Line) -> list[Draft]:
+        found = line.found
+        out = self._texts.settle(line.at) + self._denials(line)
+        subtype = string(found.get("subtype"))
+        ok = found.get("is_error") is not True and not subtype.startswith("error")
+        usage, cost = self._ledger.result(found)
+        self._turns += 1
+        turn: dict[str, JSON] = {"turn": self._turns, "ok": ok}
+        text = string(found.get("result"))
+        if text and ok:
+            turn["result"] = self._result = shortened(text, self._limit)
+        if not ok:
+            said = "; ".join(string(problem) for problem in items(found.get("errors")))
+            turn["error"] = shortened(said or text or subtype or "the turn failed", self._limit)
+            out += error("turn", turn["error"], line.at, code=_code(found))
+        if usage:
+            turn["usage"] = usage
+        if cost is not None:
+            turn["cost_usd"] = cost
+        self._facts_of(found, turn)
+        total = self._ledger.update()
+        if total is not None:
+            out.append(Draft("usage_update", total, line.at))
+        self._last = turn
+        self._aborted = string(found.get("terminal_reason")).startswith("aborted")
+        return [*out, Draft("run_iteration", turn, line.at)]
+
+    def _facts_of(self, found: dict[str, JSON], turn: dict[str, JSON]) -> None:
+        took = whole(found.get("duration_ms"))
+        if took is not None:
+            turn["duration_ms"] = took
+            self._spent_ms += took
+        for name in ("num_turns", "stop_reason", "terminal_reason", "subtype"):
+            if type(found.get(name)) in (str, int):
+                turn[name] = found[name]
+
+    def _denials(self, line: _Line) -> list[Draft]:
+        """Denied calls that no ``permission_denied`` line told, as in older versions."""
+        out: list[Draft] = []
+        for denial in map(mapping, items(line.found.get("permission_denials"))):
+            tool_use_id = string(denial.get("tool_use_id"))
+            if tool_use_id and tool_use_id in self._denied:
+                continue
+            self._denied.add(tool_use_id)
+            name = string(denial.get("tool_name")) or string(denial.get("tool")) or "a tool"
+            out += error("warning", f"{name} was denied", line.at, code="permission_denied", tool_use_id=tool_use_id)
+        return out
+
+    def _raw(self, line: _Line, reason: str, data: JSON = None) -> Draft:
+        kept = line.found if data is None else data
+        return Draft("raw", {"format": self.name, "reason": reason, "data": kept}, line.at, line.scope)
+
+
+def _blocks(content: JSON) -> list[dict[str, JSON]]:
+    """The blocks of a message: a string is one text."""
+    if type(content) is str:
+        return [{"type": "text", "text": content}]
+    return [block if type(block) is dict else {"type": "text", "text": flat([block])} for block in items(content)]
+
+
+def _is_result(block: dict[str, JSON]) -> bool:
+    return string(block.get("type")).endswith("tool_result")
+
+
+def _origin(line: _Line) -> str:
+    """Who wrote a text in the user's name: ``replay``, ``synthetic``, ``subagent_prompt`` or what the source says."""
+    found = line.found
+    if found.get("isReplay") is True:
+        return "replay"
+    if found.get("isSynthetic") is True:
+        return "synthetic"
+    if line.scope is not None:
+        return "subagent_prompt"
+    return string(mapping(found.get("origin")).get("kind"))
+
+
+def _code(found: dict[str, JSON]) -> str:
+    """The most telling word about a failed turn."""
+    status = whole(found.get("api_error_status"))
+    if status is not None:
+        return str(status)
+    subtype = string(found.get("subtype"))
+    return subtype if subtype.startswith("error") else string(found.get("terminal_reason")) or subtype
+
+
+_READERS: dict[str, Callable[[Claude, _Line], list[Draft]]] = {
+    "assistant": Claude._assistant,  # noqa: SLF001 - the class's own table
+    "result": Claude._result_line,  # noqa: SLF001 - the class's own table
+    "stream_event": Claude._stream_event,  # noqa: SLF001 - the class's own table
+    "system": Claude._system,  # noqa: SLF001 - the class's own table
+    "user": Claude._user,  # noqa: SLF001 - the class's own table
+}

@@ -1,0 +1,104 @@
+"""Tokens and cost as Claude Code tells them.
+
+The rules this module keeps: the usage of an API message is counted once, though every block of it repeats it; its
+output is true only in a ``message_delta`` or in a result, and marked as ``provisional`` elsewhere; the cost in a result
+is a total of the process, so the last one counts and they are never added up; no cost is made up.
+"""
+
+from agentpipe.event import JSON
+from agentpipe.parse.fields import mapping, number, string, whole
+
+__all__ = ["Ledger", "model_of"]
+
+#: Message ids remembered: blocks of one message come close together.
+_REMEMBERED = 1024
+
+_COSTS = ("total_cost_usd", "total_cost", "cost_usd")  # the newest name first
+
+
+class Ledger:
+    """What one run has used."""
+
+    def __init__(self) -> None:
+        self._counted: dict[str, None] = {}
+        self._turns: dict[str, int] = {}  # the sum of the turns' own usage
+        self._models: dict[str, int] = {}  # the last total over all models
+        self.cost_usd: float | None = None
+
+    @property
+    def total(self) -> dict[str, int]:
+        """The run's tokens: over all models when the source says so, else the sum of the turns."""
+        return self._models or self._turns
+
+    def message(self, message_id: str, usage: JSON, model: str, *, final: bool) -> dict[str, JSON] | None:
+        """The payload of ``usage_update`` for an API message, the first time that it is told; else None."""
+        found = _tokens(mapping(usage))
+        if not found or message_id in self._counted:
+            return None
+        self._counted[message_id] = None
+        if len(self._counted) > _REMEMBERED:
+            del self._counted[next(iter(self._counted))]
+        payload: dict[str, JSON] = {"model": model} if model else {}
+        payload.update(found)
+        payload["context_used"] = sum(found.values()) - found["output_tokens"]
+        payload["cumulative"] = False
+        if not final:
+            payload["provisional"] = True
+        return payload
+
+    def result(self, found: dict[str, JSON]) -> tuple[dict[str, int], float | None]:
+        """Take a result line: the turn's own usage and what the turn cost (what the total has grown by)."""
+        usage = _tokens(mapping(found.get("usage")))
+        for name, count in usage.items():
+            self._turns[name] = self._turns.get(name, 0) + count
+        self._models = _over_models(mapping(found.get("modelUsage"))) or self._models
+        total = next((cost for cost in (number(found.get(name)) for name in _COSTS) if cost is not None), None)
+        if total is None:
+            return usage, None
+        grown = total - (self.cost_usd or 0.0)
+        self.cost_usd = total
+        return usage, max(0.0, round(grown, 9))
+
+    def update(self) -> dict[str, JSON] | None:
+        """The payload of a cumulative ``usage_update``; None when nothing is known."""
+        if not self.total and self.cost_usd is None:
+            return None
+        payload: dict[str, JSON] = {"input_tokens": 0, "output_tokens": 0, **self.total, "cumulative": True}
+        if self.cost_usd is not None:
+            payload["cost_usd"] = self.cost_usd
+        return payload
+
+
+def _tokens(usage: dict[str, JSON]) -> dict[str, int]:
+    """The schema's names; empty when there is no usage. The cache's nested counts stand in for a top one of 0."""
+    if "input_tokens" not in usage and "output_tokens" not in usage:
+        return {}
+    written = whole(usage.get("cache_creation_input_tokens")) or 0
+    if not written:
+        written = sum(whole(count) or 0 for count in mapping(usage.get("cache_creation")).values())
+    return {
+        "input_tokens": whole(usage.get("input_tokens")) or 0,
+        "output_tokens": whole(usage.get("output_tokens")) or 0,
+        "cache_read_tokens": whole(usage.get("cache_read_input_tokens")) or 0,
+        "cache_write_tokens": written,
+    }
+
+
+def _over_models(models: dict[str, JSON]) -> dict[str, int]:
+    """The sum over all models of ``modelUsage``, which is in camel case and a total of the process."""
+    if not models:
+        return {}
+    rows = [mapping(row) for row in models.values()]
+    names = {
+        "input_tokens": "inputTokens",
+        "output_tokens": "outputTokens",
+        "cache_read_tokens": "cacheReadInputTokens",
+        "cache_write_tokens": "cacheCreationInputTokens",
+    }
+    return {ours: sum(whole(row.get(theirs)) or 0 for row in rows) for ours, theirs in names.items()}
+
+
+def model_of(message: dict[str, JSON]) -> str:
+    """The model that made a message; empty when the CLI itself did."""
+    model = string(message.get("model"))
+    return "" if model == "<synthetic>" else model

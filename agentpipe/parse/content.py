@@ -1,0 +1,110 @@
+"""What a tool was given and gave back, as text of bounded size.
+
+The rule this module keeps: what is cut is cut between characters and says how much is missing; images and files are
+named, never carried.
+"""
+
+from agentpipe.event import JSON, encode
+from agentpipe.parse.fields import items, mapping, string
+
+__all__ = ["capped", "cut", "flat", "shortened", "size_of"]
+
+#: All strings of one input together may be this many times the limit: a MultiEdit of many edits keeps its structure.
+_BUDGET = 4
+
+
+def size_of(text: str) -> int:
+    """The size of *text* in bytes of UTF-8."""
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def cut(text: str, limit: int) -> tuple[str, int, bool]:
+    """*text* cut to at most *limit* bytes, the size of the whole in bytes, and whether it was cut."""
+    size = size_of(text)
+    if size <= limit:
+        return text, size, False
+    if size == len(text):
+        return text[:limit], size, True
+    kept = text.encode("utf-8", "surrogatepass")[:limit]
+    while kept and kept[-1] & 0xC0 == 0x80 and not _whole_at_end(kept):
+        kept = kept[:-1]
+    if kept and kept[-1] >= 0xC0:
+        kept = kept[:-1]
+    return kept.decode("utf-8", "surrogatepass"), size, True
+
+
+def _whole_at_end(data: bytes) -> bool:
+    """Whether the last character of UTF-8 *data*, which ends in a continuation byte, is whole."""
+    for back in range(1, 5):
+        lead = data[-back] if back <= len(data) else 0
+        if lead & 0xC0 != 0x80:
+            needed = 4 if lead >= 0xF0 else 3 if lead >= 0xE0 else 2
+            return back == needed
+    return False
+
+
+def shortened(text: str, limit: int) -> str:
+    """*text*, or its first *limit* bytes and how many are missing: ``… [+12345 bytes]``."""
+    kept, size, missing = cut(text, limit)
+    return f"{kept}… [+{size - size_of(kept)} bytes]" if missing else text
+
+
+def capped(value: dict[str, JSON], limit: int) -> dict[str, JSON]:
+    """*value* with every long string shortened; its structure stays."""
+    left = [limit * _BUDGET]
+    return {key: _capped(found, limit, left) for key, found in value.items()}
+
+
+def _capped(value: JSON, limit: int, left: list[int]) -> JSON:
+    kind = type(value)
+    if kind is str:
+        room = min(limit, left[0])
+        short = shortened(value, room)
+        left[0] -= min(size_of(value), room)
+        return short
+    if kind is dict:
+        return {key: _capped(found, limit, left) for key, found in value.items()}
+    if kind is list:
+        return [_capped(found, limit, left) for found in value]
+    return value
+
+
+def flat(content: JSON) -> str:
+    """The content of a tool result as text: a string, or its blocks one below the other."""
+    if type(content) is str:
+        return content
+    if type(content) is list:
+        return "\n".join(_block(block) for block in content)
+    return "" if content is None else _json(content)
+
+
+def _block(block: JSON) -> str:
+    if type(block) is str:
+        return block
+    found = mapping(block)
+    kind = found.get("type")
+    if kind == "text" and type(found.get("text")) is str:
+        return string(found["text"])
+    if kind in ("image", "document", "audio", "video"):
+        return _media(kind, mapping(found.get("source")) or found)
+    if kind == "tool_reference":
+        return f"[tool {string(found.get('tool_name'))}]"
+    if kind in ("web_search_result", "search_result"):
+        return f"{string(found.get('title'))} {string(found.get('url'))}".strip()
+    if "content" in found and items(found["content"]):
+        return flat(found["content"])
+    return _json(block)
+
+
+def _media(kind: str, source: dict[str, JSON]) -> str:
+    """``[image/png, 4096 bytes]``: base64 takes four characters for three bytes."""
+    name = string(source.get("media_type")) or string(source.get("mimeType")) or kind
+    data = string(source.get("data"))
+    if data:
+        padding = data[-2:].count("=")
+        return f"[{name}, {len(data) * 3 // 4 - padding} bytes]"
+    return f"[{name} {string(source.get('url'))}]".replace(" ]", "]")
+
+
+def _json(value: JSON) -> str:
+    return encode(value).decode("utf-8")

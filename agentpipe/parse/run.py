@@ -1,0 +1,389 @@
+"""One run as ``parse`` sees it: who it is, when it starts, the numbers of its events, and its one end.
+
+The rules this module keeps: ``run_started`` is the first event and comes with the first line that tells enough, at the
+latest a second after the first thing that was read; sequence numbers count from 1 without a hole; exactly one
+terminal event is the last. What was read before the agent was known is held, then told in order.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+from agentpipe.event import JSON, SCHEMA, Event, decode, encode, make, seconds
+from agentpipe.parse.adapter import Adapter, Clock, Draft, Moment, Outcome
+from agentpipe.parse.detect import ADAPTERS, recognised
+from agentpipe.parse.document import Document
+from agentpipe.parse.ending import terminal
+from agentpipe.parse.options import ParseOptions
+from agentpipe.parse.plain import without_ansi
+
+__all__ = ["Run", "Tally"]
+
+#: Called with what became of lines: ``sources``, ``ignored`` or ``raw``, and how many.
+Tally: TypeAlias = Callable[[str, int], None]
+
+#: How long an agent may be silent before its run is told as started with what is known.
+HOLD_S = 1.0
+
+#: Lines held at most before the agent is known: banners are shorter than that.
+_HOLD_LINES = 64
+
+
+class Run:
+    """A run that is being read. *name* gives its id once it starts; *out* of each method takes the events it makes."""
+
+    def __init__(
+        self,
+        options: ParseOptions,
+        tally: Tally,
+        name: Callable[["Run"], str],
+        now: float,
+        agent_id: str = "",
+        work_id: str | None = None,
+    ) -> None:
+        # given
+        self._options = options
+        self._tally = tally
+        self._name = name
+        self._auto = options.format == "auto"
+        self._agent_id = options.agent or agent_id
+        self._work_id = options.work_id or work_id
+        # changing
+        self.session = ""
+        self.run_id = ""
+        self.ended = False
+        self.format = options.format
+        self._clock = Clock()
+        self._adapter: Adapter | None = None
+        self._process: dict[str, JSON] = {}
+        self._document = Document()
+        self._held_lines: list[tuple[str, JSON, Moment]] = []  # read before the agent was known
+        self._held: list[Draft] = []  # told before the run started
+        self._release_at: float | None = now + HOLD_S
+        self._told: Mapping[str, JSON] = {}  # the facts that were told
+        self._sequence = 0
+        self._cut = False  # whether the last line of stdout was not whole
+        if not self._auto:
+            self._adapter = ADAPTERS[self.format](options, self._clock)
+
+    @property
+    def started(self) -> bool:
+        """Whether ``run_started`` was made."""
+        return self._sequence > 0
+
+    @property
+    def sessions(self) -> set[str]:
+        """The sessions that are known to be this run's."""
+        return self._adapter.sessions if self._adapter is not None else set()
+
+    @property
+    def due(self) -> float | None:
+        """When `wake` has something to do, by the driver's clock."""
+        told = self._adapter.due if self._adapter is not None and self.started else None
+        if self._release_at is None or (told is not None and told < self._release_at):
+            return told
+        return self._release_at
+
+    def json(self, found: JSON, moment: Moment, size: int, out: list[Event]) -> None:
+        """A line of stdout that is a JSON object or array, of *size* bytes."""
+        if self._document.lines and self._continues(encode(found).decode(), moment, out):
+            return
+        self._take(found, moment, size, out)
+
+    def text(self, text: str, moment: Moment, out: list[Event], *, torn: bool = False) -> None:
+        """A line of stdout that is no JSON object or array; *torn* when it came without its line end."""
+        if self._options.format != "plain" and self._continues(text, moment, out):
+            return
+        self._cut = text.lstrip()[:1] in ("{", "[") or torn
+        if self._adapter is None:
+            self._hold("text", text, moment, out)
+        elif text and not text.isspace():
+            self._tell(self._adapter.read_text(text, moment), 1, out, moment)
+        else:
+            self._blank(text, moment, out)
+
+    def stderr(self, text: str, moment: Moment, out: list[Event]) -> None:
+        """A line of stderr."""
+        if self._adapter is None:
+            self._hold("stderr", text, moment, out)
+        else:
+            self._tell([self._logged(text, moment)], 1, out, moment)
+
+    def kept(self, payload: Mapping[str, JSON], moment: Moment, out: list[Event], type: str = "raw") -> None:  # noqa: A002 - the event's field
+        """Something that is told as it is: a line over the limit, a gap of the source."""
+        if self._adapter is None:
+            self._hold("kept", (type, payload), moment, out)
+        else:
+            self._tell([Draft(type, payload, self._clock.at(None, moment))], 1, out, moment)
+
+    def process_started(self, payload: dict[str, JSON], moment: Moment) -> None:
+        """``run`` has started the command; told with ``run_started``."""
+        known = {"command": list, "cwd": str, "pid": int}
+        self._process = {key: payload[key] for key, kind in known.items() if type(payload.get(key)) is kind}
+        self._clock.at(None, moment)
+        self._tally("sources", 1)
+
+    def process_exited(self, payload: dict[str, JSON], moment: Moment, out: list[Event]) -> None:
+        """The command has ended: so has the run."""
+        self._tally("sources", 1)
+        self._end(payload, moment, out)
+
+    def wake(self, moment: Moment, out: list[Event]) -> None:
+        """Start the run if it has waited long enough; tell the progress that is due."""
+        if self._release_at is not None and self._release_at <= moment.now:
+            self._release(moment, out)
+        adapter = self._adapter
+        if self.started and adapter is not None and adapter.due is not None and adapter.due <= moment.now:
+            self._make(adapter.wake(moment), out)
+
+    def finish(self, moment: Moment, out: list[Event]) -> None:
+        """The input has ended."""
+        if not self.ended:
+            self._end(None, moment, out)
+
+    @property
+    def _undecided(self) -> bool:
+        """Whether an adapter may still recognise what comes: text may turn out to be a banner."""
+        return self._adapter is None or (self._auto and self._adapter.name == "plain")
+
+    def _take(self, found: JSON, moment: Moment, size: int, out: list[Event]) -> None:
+        """A whole JSON line."""
+        self._cut = False
+        if self._undecided:
+            name = recognised(found)
+            if name is not None:
+                self._decide(name, out)
+            elif self._adapter is None:
+                self._hold("json", found, moment, out)
+                return
+        self._value(found, moment, size, 1, out)
+
+    def _continues(self, text: str, moment: Moment, out: list[Event]) -> bool:
+        """Put *text* to a value over many lines; False when it is none and stands for itself."""
+        document = self._document
+        if not document.fits(text):
+            self._give_back(moment, out)
+            return False
+        found = document.add(text)
+        if self._release_at is None:
+            self._release_at = moment.now + HOLD_S
+        if found is None:
+            return True
+        lines = document.take()
+        if self._undecided:
+            name = recognised(found)
+            if name is None:
+                self._one_by_one(lines, moment, out)
+                return True
+            self._decide(name, out)
+        self._cut = False
+        self._value(found, moment, sum(map(len, lines)), len(lines), out)
+        return True
+
+    def _give_back(self, moment: Moment, out: list[Event]) -> None:
+        if self._document.lines:
+            self._one_by_one(self._document.take(), moment, out)
+
+    def _one_by_one(self, lines: Sequence[str], moment: Moment, out: list[Event]) -> None:
+        """Lines that looked like the parts of one value and are none."""
+        for line in lines:
+            self._cut = False
+            found = _object(line)
+            if found is not None:
+                self._take(found, moment, len(line), out)
+            elif self._adapter is None:
+                self._hold("text", line, moment, out)
+            elif line.strip():
+                self._tell(self._adapter.read_text(line, moment), 1, out, moment)
+            else:
+                self._blank(line, moment, out)
+
+    def _blank(self, text: str, moment: Moment, out: list[Event]) -> None:
+        """A line without ink says something only in plain text."""
+        adapter = self._adapter
+        drafts = adapter.read_text(text, moment) if adapter is not None and adapter.name == "plain" else ()
+        self._tell(drafts, 1, out, moment)
+
+    def _hold(self, kind: str, value: JSON, moment: Moment, out: list[Event]) -> None:
+        self._held_lines.append((kind, value, moment))
+        if self.started or len(self._held_lines) >= _HOLD_LINES:
+            self._decide("plain", out)
+
+    def _decide(self, name: str, out: list[Event]) -> None:
+        """The agent is known: tell what was held."""
+        self.format = name
+        self._adapter = ADAPTERS[name](self._options, self._clock)
+        held, self._held_lines = self._held_lines, []
+        for kind, value, moment in held:
+            self._tell(self._drafts_of(kind, value, moment), 1, out, moment)
+
+    def _drafts_of(self, kind: str, value: JSON, moment: Moment) -> Sequence[Draft]:
+        assert self._adapter is not None  # decided by the caller
+        if kind == "stderr":
+            return [self._logged(value, moment)]
+        at = self._clock.at(None, moment)
+        if kind == "kept":
+            return [Draft(value[0], value[1], at)]
+        if kind == "json":
+            return [Draft("raw", {"format": self._adapter.name, "reason": "not recognised", "data": value}, at)]
+        if self._adapter.name != "plain" and not value.strip():
+            return []
+        return self._adapter.read_text(value, moment)
+
+    def _value(self, found: JSON, moment: Moment, size: int, lines: int, out: list[Event]) -> None:
+        """A decoded line, or an array of them."""
+        adapter = self._adapter
+        assert adapter is not None  # decided by the caller
+        if type(found) is dict:
+            if self._undecided:
+                payload = {"format": "plain", "reason": "not recognised", "data": found}
+                drafts: Sequence[Draft] = [Draft("raw", payload, self._clock.at(None, moment))]
+            else:
+                drafts = adapter.read(found, moment, size)
+        else:
+            drafts = [draft for one in found for draft in self._item(one, moment, size)]
+        self._tell(drafts, lines, out, moment)
+
+    def _item(self, found: JSON, moment: Moment, size: int) -> Sequence[Draft]:
+        """One element of an array of messages."""
+        assert self._adapter is not None  # decided by the caller
+        if type(found) is dict and not self._undecided:
+            return self._adapter.read(found, moment, size)
+        payload = {"format": self._adapter.name, "reason": "not an object", "data": found}
+        return [Draft("raw", payload, self._clock.at(None, moment))]
+
+    def _logged(self, text: str, moment: Moment) -> Draft:
+        payload = {"level": "stderr", "message": without_ansi(text), "source": "stderr"}
+        return Draft("agent_log_entry", payload, self._clock.at(None, moment))
+
+    def _tell(self, drafts: Sequence[Draft], lines: int, out: list[Event], moment: Moment) -> None:
+        """Make events of *drafts*, which *lines* lines gave; hold them while the run cannot start yet."""
+        drafts = [draft for draft in drafts if self._wanted(draft)] if self._leaves_out else drafts
+        adapter = self._adapter
+        assert adapter is not None  # only an adapter makes drafts
+        starts = not self.started and (adapter.ready or len(self._held) >= _HOLD_LINES)
+        self._tally("sources" if starts and not drafts else _outcome(drafts), lines)
+        if starts:
+            self._start(adapter, out, moment)
+        elif not self.started:
+            self._held += drafts
+            return
+        elif adapter.facts is not self._told:
+            self._correct(adapter, moment, out)
+        if drafts:
+            self._make(drafts, out)
+
+    @property
+    def _leaves_out(self) -> bool:
+        options = self._options
+        return options.no_chunks or options.no_output or options.no_tool_calls or options.no_tool_results
+
+    def _wanted(self, draft: Draft) -> bool:
+        options, kind = self._options, draft.type
+        if kind in ("agent_output", "agent_thinking"):
+            return not options.no_output and not (options.no_chunks and draft.payload.get("final") is False)
+        if kind == "agent_tool_call":
+            return not options.no_tool_calls
+        return not (options.no_tool_results and kind == "agent_tool_result")
+
+    def _start(self, adapter: Adapter, out: list[Event], moment: Moment) -> None:
+        self._release_at = None
+        self._agent_id = self._agent_id or adapter.name
+        self.run_id = self._name(self)
+        self._told = adapter.facts
+        held, self._held = self._held, []
+        at = held[0].at if held else self._clock.at(None, moment)
+        payload = {"schema": SCHEMA, "agent": adapter.name, **self._process, **adapter.facts}
+        self._make([Draft("run_started", payload, at), *held], out)
+
+    def _correct(self, adapter: Adapter, moment: Moment, out: list[Event]) -> None:
+        """Facts that came after ``run_started``, or changed with a later turn."""
+        changed = {key: value for key, value in adapter.facts.items() if self._told.get(key) != value}
+        self._told = adapter.facts
+        if changed:
+            payload = {"state": "initialized", "changed": changed}
+            self._make([Draft("agent_state_update", payload, self._clock.at(None, moment))], out)
+
+    def _release(self, moment: Moment, out: list[Event]) -> None:
+        """Nothing more is waited for: lines that are no value, an agent that is not known, a run that did not start."""
+        self._release_at = None
+        self._give_back(moment, out)
+        if self._adapter is None:
+            if not self._held_lines and self._process:
+                self._start(self._silent_adapter(), out, moment)
+                return
+            self._decide("plain", out)
+        if not self.started and self._adapter is not None:
+            self._start(self._adapter, out, moment)
+
+    def _silent_adapter(self) -> Adapter:
+        """Who runs, by the command's own name, when nothing was said yet; what comes decides all the same."""
+        words = self._process.get("command")
+        program = str(words[0]).rsplit("/", 1)[-1] if words else ""
+        return ADAPTERS.get(program, ADAPTERS["plain"])(self._options, self._clock)
+
+    def _end(self, exited: dict[str, JSON] | None, moment: Moment, out: list[Event]) -> None:
+        self._give_back(moment, out)
+        if self._adapter is None:
+            self._decide("plain" if self._held_lines else self._silent_adapter().name, out)
+        adapter = self._adapter
+        assert adapter is not None  # decided above
+        if not self.started:
+            self._start(adapter, out, moment)
+        self._make([draft for draft in adapter.finish(moment) if self._wanted(draft)], out)
+        at = self._clock.at(None, moment)
+        outcome = self._said(adapter)
+        kind, payload = terminal(outcome, exited, self._clock.elapsed_s(at))
+        self._make([Draft(kind, payload, at)], out)
+        self.ended = True
+        self._adapter = None  # what it remembers is of no use any more
+
+    def _said(self, adapter: Adapter) -> Outcome:
+        outcome = adapter.outcome()
+        if self._cut and adapter.name != "plain":
+            both = [text for text in (outcome.incomplete, "the last line is cut") if text]
+            return outcome._replace(incomplete="; ".join(both))
+        return outcome
+
+    def _make(self, drafts: Sequence[Draft], out: list[Event]) -> None:
+        run_id, agent_id, work_id, sequence = self.run_id, self._agent_id, self._work_id, self._sequence
+        for type_, payload, at, parent_id in drafts:
+            sequence += 1
+            out.append(
+                make(
+                    type_,
+                    payload,
+                    run_id=run_id,
+                    agent_id=agent_id,
+                    sequence=sequence,
+                    at=at,
+                    work_id=work_id,
+                    parent_id=parent_id,
+                )
+            )
+        self._sequence = sequence
+
+
+def _outcome(drafts: Sequence[Draft]) -> str:
+    """What became of a line: nothing by rule, only what was not known, or events."""
+    if not drafts:
+        return "ignored"
+    return "raw" if all(draft.type == "raw" for draft in drafts) else "sources"
+
+
+def _object(line: str) -> JSON:
+    """The JSON object or array that *line* is, or None."""
+    if line.lstrip()[:1] not in ("{", "["):
+        return None
+    try:
+        return decode(line.encode("utf-8", "surrogatepass"))
+    except ValueError:
+        return None
+
+
+def process_moment(now: float, at: str) -> Moment:
+    """The moment that an event of ``run`` says; reading time when it is no timestamp."""
+    try:
+        seconds(at)
+    except ValueError:
+        return Moment(now)
+    return Moment(now, at)

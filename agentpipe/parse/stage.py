@@ -1,0 +1,249 @@
+"""The stage ``parse``: an agent's own lines, or the events of ``run``, in; events out.
+
+The rules this module keeps: every line is accounted for (``in = sources + ignored + raw + passed_through``); an event
+that is parsed already passes with its bytes; several runs in one input are told apart, by ``run``'s id or by the
+session of a bare line, and each has its own numbers, start and end.
+"""
+
+import re
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+
+from agentpipe.errors import InputError
+from agentpipe.event import JSON, Event, decode, encode
+from agentpipe.parse.adapter import Moment
+from agentpipe.parse.detect import is_event, session_of
+from agentpipe.parse.fields import string
+from agentpipe.parse.options import ParseOptions
+from agentpipe.parse.run import Run, process_moment
+from agentpipe.stage import BaseStage
+
+__all__ = ["Parse"]
+
+_RUN_IN_HEAD = re.compile(rb'^\{"type":"process_output","run_id":"((?:[^"\\]|\\.)+)"')
+_BRACKETS = (b"{", b"[")
+
+
+def _random_id() -> str:
+    return uuid.uuid4().hex
+
+
+class Parse(BaseStage):
+    """Turns lines into events. *new_id* makes the id of a run that has none of its own."""
+
+    def __init__(self, options: ParseOptions, new_id: Callable[[], str] = _random_id) -> None:
+        super().__init__()
+        # given
+        self._options = options
+        self._new_id = new_id
+        # changing
+        self._runs: list[Run] = []  # that have not ended, in the order in which they began
+        self._processes: dict[str, Run] = {}  # by the id that `run` gave
+        self._sessions: dict[str, Run] = {}  # of bare lines
+        self._bare: Run | None = None  # the one that a bare line without session belongs to
+        self._names: dict[str, int] = {}  # how often an id was asked for
+        self._told = {"sources": 0, "ignored": 0, "raw": 0, "passed_through": 0}
+        self._events = 0
+        self._formats: dict[str, Run] = {}
+        self._lines = 0
+
+    @property
+    def deadline(self) -> float | None:
+        """When a run should start although its agent is silent, or a progress is due."""
+        times = [due for due in (run.due for run in self._runs) if due is not None]
+        return min(times) if times else None
+
+    def feed(self, events: Sequence[Event], now: float) -> Sequence[Event]:
+        """Take lines; return the events that they make. Raises InputError for a malformed line under strict."""
+        moment = Moment(now)
+        out: list[Event] = []
+        for event in events:
+            self._line(event, moment, out)
+        self._events += len(out)
+        return out
+
+    def wake(self, now: float) -> Sequence[Event]:
+        """Start runs that have waited; tell progress."""
+        return self._each(Run.wake, Moment(now))
+
+    def finish(self, now: float) -> Sequence[Event]:
+        """End the runs that are still open."""
+        out = self._each(Run.finish, Moment(now))
+        self._runs.clear()
+        return out
+
+    def report(self) -> Mapping[str, JSON]:
+        """Lines by what became of them, and the format of each run."""
+        told = dict(self._told)
+        formats = {run_id: run.format for run_id, run in self._formats.items()}
+        return {**self.counts.report(), **told, "events": self._events, "formats": formats}
+
+    def _each(self, step: Callable[[Run, Moment, list[Event]], None], moment: Moment) -> list[Event]:
+        out: list[Event] = []
+        for run in self._runs:
+            step(run, moment, out)
+        self._count_made(out)
+        return out
+
+    def _count_made(self, out: Sequence[Event]) -> None:
+        self._events += len(out)
+
+    def _tally(self, what: str, lines: int) -> None:
+        self._told[what] += lines
+        self.counts.read += lines
+        if what == "ignored":
+            self.counts.drop("ignored", lines)
+        else:
+            self.counts.passed += lines
+
+    def _line(self, event: Event, moment: Moment, out: list[Event]) -> None:
+        line = event.line
+        self._lines += 1
+        if event.type == "gap" and not event.run_id:
+            self._oversize(event, moment, out)
+            return
+        if line[:1] in _BRACKETS or line.lstrip()[:1] in _BRACKETS:
+            try:
+                found = decode(line)
+            except ValueError as error:
+                self._not_json(line, str(error), moment, out)
+                return
+            if type(found) is dict and "payload" in found and is_event(found):
+                self._event(found, line, moment, out)
+                return
+            self._of_session(found, moment).json(found, moment, len(line), out)
+        else:
+            self._of_nobody(moment).text(line.decode("utf-8", "replace"), moment, out)
+
+    def _not_json(self, line: bytes, problem: str, moment: Moment, out: list[Event]) -> None:
+        """A line that begins like JSON: broken, cut, or the first of a value over many lines."""
+        text = line.decode("utf-8", "replace")
+        if "�" in text:
+            try:
+                found = decode(text.encode())  # whole but for its bad UTF-8
+            except ValueError:
+                pass  # no JSON either way
+            else:
+                self._of_session(found, moment).json(found, moment, len(line), out)
+                return
+        run = self._of_nobody(moment)
+        if self._options.strict and len(text.strip()) > 2:  # a lone bracket begins a value over many lines
+            raise InputError("stdin", self._lines, 1, problem)
+        run.text(text, moment, out)
+
+    def _event(self, found: dict[str, JSON], line: bytes, moment: Moment, out: list[Event]) -> None:
+        kind, run_id = found["type"], found["run_id"]
+        if not kind.startswith("process_"):
+            run = self._processes.get(run_id)
+            if run is None or run.ended:
+                out.append(_as_is(found, line))
+                self._tally("passed_through", 1)
+            else:
+                payload = {**found["payload"]}
+                if kind == "gap" and payload.get("ranges"):  # in numbers that are not this run's
+                    payload["source_ranges"], payload["ranges"] = payload["ranges"], []
+                run.kept(payload, process_moment(moment.now, found["timestamp"]), out, kind)
+            return
+        self._process_event(kind, found, line, moment, out)
+
+    def _process_event(self, kind: str, found: dict[str, JSON], line: bytes, moment: Moment, out: list[Event]) -> None:
+        run = self._of_process(found, moment)
+        payload: dict[str, JSON] = found["payload"]
+        when = process_moment(moment.now, found["timestamp"])
+        if kind == "process_output":
+            self._output(run, payload, when, len(line), out)
+        elif kind == "process_started":
+            run.process_started(payload, when)
+        elif kind == "process_exited":
+            run.process_exited(payload, when, out)
+            self._runs.remove(run)
+        else:
+            run.kept({"format": "agentpipe", "reason": f"unknown type {kind[:100]!r}", "data": payload}, when, out)
+
+    def _output(self, run: Run, payload: dict[str, JSON], when: Moment, size: int, out: list[Event]) -> None:
+        data = payload.get("data")
+        if payload.get("stream") == "stderr":
+            text = payload["text"] if type(payload.get("text")) is str else ""
+            run.stderr(text if data is None else _encoded(data), when, out)
+        elif type(data) is dict or type(data) is list:
+            run.json(data, when, size, out)
+        else:
+            text = string(payload.get("text")) if data is None else _encoded(data)
+            if self._options.strict and text.lstrip()[:1] in ("{", "[") and len(text.strip()) > 2:
+                raise InputError("stdin", self._lines, 1, "not JSON")
+            run.text(text, when, out, torn=payload.get("torn") is True)
+
+    def _oversize(self, event: Event, moment: Moment, out: list[Event]) -> None:
+        """A line over the limit: its head and its size are all that is left of it."""
+        payload = event.payload
+        head = string(payload.get("head"))
+        place = _RUN_IN_HEAD.match(head.encode("utf-8", "surrogatepass"))
+        run = self._processes.get(decode(b'"' + place[1] + b'"')) if place is not None else None
+        run = run if run is not None and not run.ended else self._of_nobody(moment)
+        size = payload.get("bytes")
+        run.kept(
+            {"format": run.format, "reason": f"a line of {size} bytes is over the limit", "text": head}, moment, out
+        )
+
+    def _of_nobody(self, moment: Moment) -> Run:
+        """The run of a bare line that names no session."""
+        if self._bare is None:
+            self._bare = self._begin(moment)
+        return self._bare
+
+    def _of_session(self, found: JSON, moment: Moment) -> Run:
+        """The run of a bare JSON line."""
+        run = self._of_nobody(moment)
+        session = session_of(found) if type(found) is dict else ""
+        if not session or session == run.session:
+            return run
+        if not run.session:
+            run.session = session
+        elif session not in run.sessions and run.started:
+            known = self._sessions.get(session)
+            run = known if known is not None else self._begin(moment)
+            run.session = session
+            self._bare = run
+        else:
+            run.session = session if not run.started else run.session
+        self._sessions[session] = run
+        return run
+
+    def _of_process(self, found: dict[str, JSON], moment: Moment) -> Run:
+        """The run of an event of ``run``; one that has ended and goes on is another run."""
+        run_id = found["run_id"]
+        run = self._processes.get(run_id)
+        if run is None or run.ended:
+            run = self._begin(moment, run_id, found["agent_id"], found.get("work_id"))
+            self._processes[run_id] = run
+        return run
+
+    def _begin(self, moment: Moment, given: str = "", agent_id: str = "", work_id: JSON = None) -> Run:
+        def name(run: Run) -> str:
+            wanted = self._options.run_id or given or run.session or self._new_id()
+            count = self._names[wanted] = self._names.get(wanted, 0) + 1
+            run_id = wanted if count == 1 else f"{wanted}/{count}"
+            self._formats[run_id] = run
+            return run_id
+
+        run = Run(self._options, self._tally, name, moment.now, agent_id, string(work_id) or None)
+        self._runs.append(run)
+        return run
+
+
+def _as_is(found: dict[str, JSON], line: bytes) -> Event:
+    """The event of a line that is one already, with its head and its bytes."""
+    sequence = found.get("sequence")
+    return Event(
+        found["type"],
+        found["run_id"],
+        found["agent_id"],
+        string(found.get("work_id")) or None,
+        sequence if type(sequence) is int else None,
+        string(found.get("event_id")) or None,
+        line,
+    )
+
+
+def _encoded(data: JSON) -> str:
+    return encode(data).decode()
