@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from agentpipe.event import Event
 
-__all__ = ["EVENT_BYTES", "Memory"]
+__all__ = ["EVENT_BYTES", "Memory", "charge"]
 
 #: What an event takes besides its line: the object, its head's strings and the line's own header (measured: 380–430).
 EVENT_BYTES = 400
@@ -117,6 +117,11 @@ class Memory:
     def _count(self, batch: _Batch, sign: int) -> None:
         self.count += sign * len(batch.events)
         self._line_bytes += sign * batch.line_bytes
+
+
+def charge(events: Sequence[Event]) -> int:
+    """What *events* take, in bytes of memory."""
+    return _batch(events).size_bytes
 
 
 def _batch(events: Sequence[Event]) -> _Batch:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from agentpipe.errors import OutputError
 from agentpipe.event import JSON, Event, peek_lines
-from agentpipe.memory import Memory
+from agentpipe.memory import EVENT_BYTES, Memory, charge
 from agentpipe.ndjson import join
 from agentpipe.stage import BaseStage
 
@@ -38,6 +38,7 @@ class Store(Protocol):
     ``append`` adds blocks as the newest; where none is untaken it leaves room for *behind* blocks that ``prepend`` may
     put before them later. ``prepend`` adds blocks after what was taken and before what was not. ``take`` gives the
     oldest untaken blocks, until they make *mark_bytes*, as one; they stay on disk until ``settle`` removes them.
+    ``skip`` takes the oldest untaken block without reading it.
     """
 
     @property
@@ -47,6 +48,7 @@ class Store(Protocol):
     def append(self, blocks: Sequence[Block], *, behind: int = 0) -> None: ...
     def prepend(self, blocks: Sequence[Block]) -> None: ...
     def take(self, mark_bytes: int) -> Block | None: ...
+    def skip(self) -> None: ...
     def settle(self) -> None: ...
 
 
@@ -63,6 +65,7 @@ class Spill(BaseStage):
         # changing
         self._memory = Memory()
         self._under_way: Sequence[Event] = ()  # handed on from memory; the reader may not have taken it yet
+        self._copy: Sequence[Event] = ()  # of the oldest block on disk, so that a reader who keeps up costs no reading
         self._taken = False  # a block of the store is under way
         self._spilled = 0
         self.counts.read = self.counts.left = self._resumed
@@ -80,9 +83,7 @@ class Spill(BaseStage):
     def feed(self, events: Sequence[Event], now: float) -> Sequence[Event]:  # noqa: ARG002 - the contract's shape
         """Take *events* in, to memory or to disk; they leave in `wake`."""
         if self._store.count or not self._fits(events):
-            room = self._memory.count + len(self._under_way)
-            self._store.append(_blocks(events), behind=room)
-            self._spilled += len(events)
+            self._spill(events)
         else:
             self._memory.put(events)
         self.counts.read += len(events)
@@ -109,7 +110,7 @@ class Spill(BaseStage):
     def keep(self) -> None:
         """Put memory on disk, in its place; what was under way may come twice, which is better than not at all."""
         held = [*self._under_way, *self._memory.take(self._memory.size_bytes + 1)]
-        self._under_way = ()
+        self._under_way = self._copy = ()
         if held:
             self._store.prepend(_blocks(held))
 
@@ -120,6 +121,14 @@ class Spill(BaseStage):
         kept = self._store.count
         return {**self.counts.report(), "resumed": self._resumed, "spilled": self._spilled, "kept": kept}
 
+    def _spill(self, events: Sequence[Event]) -> None:
+        blocks = _blocks(events)
+        found_empty = not self._store.count
+        self._store.append(blocks, behind=self._memory.count + len(self._under_way))
+        self._spilled += len(events)
+        if found_empty and len(blocks) == 1:
+            self._copy = events
+
     def _settle(self) -> None:
         self._under_way = ()
         if self._taken:
@@ -127,21 +136,28 @@ class Spill(BaseStage):
             self._taken = False
 
     def _from_disk(self) -> Sequence[Event]:
+        if self._copy:
+            events, self._copy = self._copy, ()
+            self._store.skip()
+            self._taken = True
+            return events
         block = self._store.take(BLOCK_BYTES)
         if block is None:
             return ()
         self._taken = True
+        return self._read(block)
+
+    def _read(self, block: Block) -> Sequence[Event]:
         events, bad = peek_lines(block.lines.removesuffix(b"\n").split(b"\n"))
         if bad or len(events) != block.count:
             raise OutputError(self._store.name, "damaged: it holds lines that are no events")
         return events
 
     def _fits(self, events: Sequence[Event]) -> bool:
-        grown = Memory()
-        grown.put(events)
-        held = self._memory
-        by_count = not self._events or held.count + grown.count <= self._events
-        return by_count and held.size_bytes + grown.size_bytes <= self._memory_bytes
+        count = self._memory.count + len(events)
+        if count * EVENT_BYTES > self._memory_bytes or (self._events and count > self._events):
+            return False
+        return self._memory.size_bytes + charge(events) <= self._memory_bytes
 
     def _count(self) -> None:
         self.counts.left = self._memory.count + self._store.count
@@ -149,15 +165,8 @@ class Spill(BaseStage):
 
 def _blocks(events: Sequence[Event]) -> list[Block]:
     """*events* as blocks of about `BLOCK_BYTES`; a larger event is a block of its own."""
-    blocks: list[Block] = []
-    lines: list[bytes] = []
-    size = 0
-    for event in events:
-        if lines and size + len(event.line) > BLOCK_BYTES:
-            blocks.append(Block(join(lines), len(lines)))
-            lines, size = [], 0
-        lines.append(event.line)
-        size += len(event.line) + 1
-    if lines:
-        blocks.append(Block(join(lines), len(lines)))
-    return blocks
+    whole = join([event.line for event in events])
+    if len(whole) <= 2 * BLOCK_BYTES or len(events) == 1:
+        return [Block(whole, len(events))]
+    middle = len(events) // 2
+    return [*_blocks(events[:middle]), *_blocks(events[middle:])]

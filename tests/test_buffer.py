@@ -78,6 +78,9 @@ class MemoryStore:
         self.taken = waiting[0]
         return self.rows[self.taken]
 
+    def skip(self) -> None:
+        self.take(1)
+
     def settle(self) -> None:
         self.rows = {row: block for row, block in self.rows.items() if row > self.taken}
 

@@ -86,6 +86,16 @@ class SpillFile:
         self.count -= count
         return Block(b"".join(lines), count) if lines else None
 
+    def skip(self) -> None:
+        """Take the oldest block that was not taken without reading it."""
+        with self._reported():
+            found = self._database.execute(
+                "SELECT id, events FROM block WHERE id > ? ORDER BY id LIMIT 1", (self._taken,)
+            ).fetchone()
+        if found is not None:
+            self._taken = found[0]
+            self.count -= found[1]
+
     def settle(self) -> None:
         """Remove what was taken."""
         with self._reported():

@@ -73,7 +73,7 @@ def _run(spec: StageSpec[Any], options: Any) -> int:
 def _tell_losses(name: str, ending: Ending) -> None:
     """After a signal: what never reached the reader."""
     left, unwritten = ending.report.get("left", 0), ending.report.get("bytes_unwritten", 0)
-    left -= ending.report.get("kept", 0)  # what a spill file has for the next start is not lost
+    left = max(0, left - ending.report.get("kept", 0))  # what a spill file has for the next start is not lost
     if left or unwritten:
         warn(f"{name}: {left} events held and {unwritten} bytes of output were not written")
 
