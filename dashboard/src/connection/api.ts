@@ -1,0 +1,84 @@
+// The hub's HTTP calls that the page makes (docs/protocol.md, HTTP).
+//
+// The rule it keeps: a call gives data of the stated shape or throws `ApiError` with the hub's status; 0 means that no
+// answer came at all.
+import type { AgentEvent, Position } from "./messages";
+
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    message: string,
+  ) {
+    super(message);
+  }
+
+  /** The hub does not accept who we are: trying again unchanged is of no use. */
+  get refused(): boolean {
+    return this.status === 401 || this.status === 403;
+  }
+}
+
+export interface EventPage {
+  position: Position;
+  events: AgentEvent[];
+  /** The `after` of the next page; complete up to here. */
+  next: number;
+  more: boolean;
+}
+
+export interface Listing<T> {
+  position: Position;
+  runs: T[];
+}
+
+const PAGE_EVENTS = 500; // about 250 KB of usual events: a page arrives and is drawn within a few frames
+const TIMEOUT_MS = 15_000;
+
+export class Api {
+  /** `base` is where the page lives; calls go to `api/…` beside it. */
+  constructor(
+    readonly base: string,
+    readonly fetch: typeof globalThis.fetch = globalThis.fetch.bind(globalThis),
+  ) {}
+
+  /** Exchanges a token for the session cookie. */
+  async session(token: string): Promise<void> {
+    await this.#call("api/session", { method: "POST", headers: { authorization: `Bearer ${token}` } });
+  }
+
+  /** All runs and the position at which that is what they were. */
+  async runs<T>(): Promise<Listing<T>> {
+    return (await this.#call("api/runs")).json() as Promise<Listing<T>>;
+  }
+
+  /** One page of a run's events behind the offset `after`. */
+  async page(run: string, after: number): Promise<EventPage> {
+    const path = `api/runs/${encodeURIComponent(run)}/events?after=${after}&limit=${PAGE_EVENTS}`;
+    return (await this.#call(path)).json() as Promise<EventPage>;
+  }
+
+  async #call(path: string, init: RequestInit = {}): Promise<Response> {
+    let answer: Response;
+    try {
+      answer = await this.fetch(new URL(path, this.base), {
+        credentials: "same-origin",
+        signal: AbortSignal.timeout(TIMEOUT_MS),
+        ...init,
+      });
+    } catch (error) {
+      throw new ApiError(0, `the hub does not answer (${String(error)})`);
+    }
+    if (!answer.ok) throw new ApiError(answer.status, await explanation(answer));
+    return answer;
+  }
+}
+
+async function explanation(answer: Response): Promise<string> {
+  try {
+    const body = (await answer.json()) as { message?: unknown };
+    if (typeof body.message === "string") return body.message;
+  } catch {
+    // Not the hub's JSON (a proxy's page, say): the status has to speak for itself.
+  }
+  return `${answer.status} ${answer.statusText}`;
+}

@@ -1,0 +1,172 @@
+import { describe, expect, test } from "vitest";
+import type { AgentEvent } from "../connection/messages";
+import { Feed } from "./feed";
+import type { CallRow, GapRow, TextRow } from "./rows";
+
+let sequence = 0;
+function make(type: string, payload: object, more: object = {}): AgentEvent {
+  sequence += 1;
+  const at = new Date(1_800_000_000_000 + sequence * 1000).toISOString();
+  return { type, run_id: "r", agent_id: "a", sequence, event_id: `r:${sequence}`, timestamp: at, payload, ...more } as AgentEvent;
+}
+function feedOf(...events: AgentEvent[]): Feed {
+  const feed = new Feed("r");
+  feed.apply(events, 0);
+  return feed;
+}
+const restart = (): void => void (sequence = 0);
+const chunk = (text: string, final = false, index = 0, more: object = {}): AgentEvent =>
+  make("agent_output", { message_id: "m", index, text, final }, more);
+const call = (id: string, more: object = {}): AgentEvent =>
+  make("agent_tool_call", { tool_use_id: id, name: "Bash", kind: "execute", input: {}, title: "Bash: ls" }, more);
+const result = (id: string, ok = true, more: object = {}): AgentEvent =>
+  make("agent_tool_result", { tool_use_id: id, name: "Bash", kind: "execute", ok, content: "x", bytes: 1, truncated: false, ...more });
+
+describe("texts", () => {
+  test("chunks add up in one row and the final one replaces them", () => {
+    restart();
+    const feed = feedOf(chunk("Hel"), chunk("lo"));
+    expect(feed.rows).toMatchObject([{ kind: "text", text: "Hello", state: "streaming" }]);
+    feed.apply([chunk("Hello!", true)], 0);
+    expect(feed.rows).toMatchObject([{ kind: "text", text: "Hello!", state: "final", key: "r:1" }]);
+  });
+
+  test("are told apart by message, index and type", () => {
+    restart();
+    const feed = feedOf(chunk("a", false, 0), chunk("b", false, 1), make("agent_thinking", { message_id: "m", index: 0, text: "t", final: false }));
+    expect(feed.rows.map((row) => (row as TextRow).text)).toEqual(["a", "b", "t"]);
+  });
+
+  test("without chunks appear whole", () => {
+    restart();
+    expect(feedOf(chunk("whole", true)).rows).toMatchObject([{ text: "whole", state: "final" }]);
+  });
+
+  test("that never became final are marked cut when the run ends", () => {
+    restart();
+    const feed = feedOf(chunk("half"), make("run_failed", { duration_ms: 1 }));
+    expect(feed.rows[0]).toMatchObject({ state: "cut", text: "half" });
+  });
+});
+
+describe("calls", () => {
+  test("and their result are one row, with the duration between them when the result has none", () => {
+    restart();
+    const feed = feedOf(call("t1"), chunk("x", true), result("t1"));
+    expect(feed.rows).toHaveLength(2);
+    expect(feed.rows[0]).toMatchObject({ kind: "call", status: "ok", durationMs: 2000 });
+  });
+
+  test("fail in their row", () => {
+    restart();
+    expect(feedOf(call("t1"), result("t1", false, { duration_ms: 7 })).rows).toMatchObject([{ status: "failed", durationMs: 7 }]);
+  });
+
+  test("a result without its call still has a row", () => {
+    restart();
+    const [row] = feedOf(result("t9")).rows as CallRow[];
+    expect(row).toMatchObject({ kind: "call", call: null, status: "ok" });
+  });
+
+  test("without a result are unanswered once the run has ended", () => {
+    restart();
+    expect(feedOf(call("t1"), make("run_completed", { duration_ms: 1 })).rows[0]).toMatchObject({ status: "unanswered" });
+  });
+
+  test("of a sub-agent lie under the call that started it", () => {
+    restart();
+    const feed = feedOf(call("task"), call("inner", { parent_id: "task" }), chunk("deep", true, 0, { parent_id: "inner" }), chunk("top", true, 5));
+    expect(feed.rows.map((row) => [row.depth, row.parent])).toEqual([
+      [0, null],
+      [1, "task"],
+      [2, "inner"],
+      [0, null],
+    ]);
+  });
+});
+
+describe("nothing twice, nothing missing unseen", () => {
+  test("an event that was taken is dropped the next time", () => {
+    restart();
+    const events = [chunk("a"), chunk("b"), call("t1")];
+    const feed = feedOf(...events);
+    expect(feed.apply(events, 0)).toBe(0);
+    expect((feed.rows[0] as TextRow).text).toBe("ab");
+    expect(feed.eventIds).toEqual(["r:1", "r:2", "r:3"]);
+  });
+
+  test("events of another run are not taken", () => {
+    restart();
+    expect(feedOf({ ...chunk("a"), run_id: "other" } as AgentEvent).rows).toEqual([]);
+  });
+
+  test("a declared gap is a row with its count and reason, and no hole besides", () => {
+    restart();
+    const before = chunk("a");
+    sequence = 37;
+    const gap = make("gap", { ranges: [[2, 38]], count: 37, reason: "throttle" }, { sequence: 38, event_id: "r:gap:2-38" });
+    const feed = feedOf(before, chunk("z"), gap);
+    expect(feed.reportHoles(60_000)).toBe(false);
+    expect(feed.rows[1]).toMatchObject({ kind: "gap", count: 37, reason: "throttle" });
+  });
+
+  test("merged chunks account for the numbers that they cover", () => {
+    restart();
+    const first = chunk("a");
+    sequence = 9;
+    const feed = feedOf(first, chunk("bcd", false, 0, { covers: [[2, 9]] }));
+    expect(feed.reportHoles(60_000)).toBe(false);
+  });
+
+  test("a hole that nobody declares is shown after three seconds, and gets its reason if one comes later", () => {
+    restart();
+    const first = chunk("a");
+    sequence = 4;
+    const feed = feedOf(first, call("t"));
+    expect(feed.reportHoles(2_999)).toBe(false);
+    expect(feed.reportHoles(3_000)).toBe(true);
+    expect(feed.rows.at(-1)).toMatchObject({ kind: "gap", count: 3, reason: "undeclared", ranges: [[2, 4]] });
+    const rows = feed.rows.length;
+    feed.apply([make("gap", { ranges: [[2, 4]], count: 3, reason: "buffer" }, { sequence: 4, event_id: "r:gap:2-4" })], 0);
+    expect(feed.rows).toHaveLength(rows);
+    expect((feed.rows.at(-1) as GapRow).reason).toBe("buffer");
+  });
+
+  test("the end of a run shows open holes at once", () => {
+    restart();
+    const first = chunk("a");
+    sequence = 4;
+    const feed = feedOf(first, make("run_completed", { duration_ms: 1 }));
+    expect(feed.rows.map((row) => row.kind)).toEqual(["text", "gap", "end"]);
+  });
+
+  test("a type that nobody knows has a row", () => {
+    restart();
+    expect(feedOf(make("brand_new", { message: "hi\nthere" })).rows).toMatchObject([{ kind: "other", type: "brand_new", headline: "hi" }]);
+  });
+
+  test("lines of raw output share a row", () => {
+    restart();
+    const line = (text: string, stream = "stdout"): AgentEvent => make("process_output", { stream, text });
+    const feed = feedOf(line("1"), line("2"), line("e", "stderr"));
+    expect(feed.rows).toMatchObject([{ lines: ["1", "2"] }, { lines: ["e"], source: "stderr" }]);
+  });
+});
+
+test("the same events give the same rows, however they are cut into batches", () => {
+  restart();
+  const events = [make("run_started", { schema: "agentpipe/1", agent: "a" }), chunk("a"), call("t"), chunk("b"), result("t", false), chunk("ab", true), make("run_completed", { duration_ms: 3 })];
+  const whole = feedOf(...events);
+  const single = new Feed("r");
+  for (const event of events) single.apply([event], 0);
+  expect(single.rows).toEqual(whole.rows);
+});
+
+test("changes name the rows that were added or replaced", () => {
+  restart();
+  const feed = feedOf(call("t"), chunk("a"));
+  expect(feed.takeChanges()).toEqual([0, 1]);
+  feed.apply([result("t")], 0);
+  expect(feed.takeChanges()).toEqual([0]);
+  expect(feed.takeChanges()).toEqual([]);
+});

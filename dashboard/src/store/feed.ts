@@ -1,0 +1,229 @@
+// The feed of one run: events in, rows out.
+//
+// The rule it keeps: an event counts once (by its identity), in the order in which it came; every event is either a row,
+// part of a row, or one of the types that only the header shows. No clock and no network here: `now` is an argument.
+import { identity, type AgentEvent, type HubGap } from "../connection/messages";
+import type { KnownEvent, ProgressUpdate, RunEnded, Text, ToolCall, ToolResult } from "../generated/events";
+import { headline } from "./headline";
+import { Ledger } from "./ledger";
+import type { CallRow, GapRow, Row, TextRow } from "./rows";
+
+const HOLE_PATIENCE_MS = 3_000; // a gap may be declared up to a second late (DESIGN §3); then it is still under way
+const OUTPUT_LINES = 200; // lines of raw output that share a row: a screenful or three, cheap to draw again
+
+type Of<T extends KnownEvent["type"]> = Extract<KnownEvent, { type: T }>;
+
+export class Feed {
+  readonly run: string;
+  /** Grows at its end; entries are replaced, never moved. */
+  readonly rows: Row[] = [];
+  /** Goes up with every change; rows from `changedFrom` on may differ since the last `takeChanges()`. */
+  version = 0;
+  progress: ProgressUpdate | null = null;
+  ended = false;
+
+  readonly #seen = new Set<string>();
+  readonly #ledger = new Ledger();
+  readonly #calls = new Map<string, number>(); // tool-use id → row
+  readonly #texts = new Map<string, number>(); // type, message, index → row
+  readonly #reported: Array<{ first: number; last: number; row: number }> = [];
+  #changed: number[] = [];
+
+  constructor(run: string) {
+    this.run = run;
+  }
+
+  /** Identities of the events that were taken, in order. */
+  get eventIds(): string[] {
+    return [...this.#seen];
+  }
+
+  /** Takes events in order; known ones are dropped. Returns how many were new. `now` is in milliseconds. */
+  apply(events: readonly AgentEvent[], now: number): number {
+    let fresh = 0;
+    for (const event of events) {
+      const id = identity(event);
+      if (event.run_id !== this.run || this.#seen.has(id)) continue;
+      this.#seen.add(id);
+      this.#account(event, now);
+      this.#take(event as KnownEvent, id);
+      fresh += 1;
+    }
+    if (fresh > 0) this.version += 1;
+    return fresh;
+  }
+
+  /** Shows holes that nobody declared in time; true when there were any. */
+  reportHoles(now: number): boolean {
+    const holes = this.#ledger.takeHoles(this.ended ? Infinity : now - HOLE_PATIENCE_MS);
+    for (const { first, last } of holes) {
+      const at = this.rows.at(-1)?.at ?? "";
+      this.#reported.push({ first, last, row: this.rows.length });
+      this.#push({ ...common(at), key: `hole:${first}-${last}`, kind: "gap", count: last - first + 1, reason: "undeclared", ranges: [[first, last]] });
+    }
+    if (holes.length > 0) this.version += 1;
+    return holes.length > 0;
+  }
+
+  /** The hub says that a part of its log will not come. */
+  hubGap(gap: HubGap): void {
+    const at = this.rows.at(-1)?.at ?? "";
+    const key = `hub:${gap.from}-${gap.to}:${this.version}`;
+    this.#push({ ...common(at), key, kind: "gap", count: gap.count ?? gap.to - gap.from + 1, reason: gap.reason, ranges: [] });
+    this.version += 1;
+  }
+
+  /** Indexes of rows that were added or replaced since the last call. */
+  takeChanges(): number[] {
+    const changed = this.#changed;
+    this.#changed = [];
+    return changed;
+  }
+
+  #account(event: AgentEvent, now: number): void {
+    for (const [first, last] of event.covers ?? []) {
+      if (first !== undefined) this.#ledger.settle(first, last ?? first, now);
+    }
+    if (event.type !== "gap" && event.sequence !== undefined) this.#ledger.settle(event.sequence, event.sequence, now);
+    if (event.type !== "gap") return;
+    for (const [first, last] of (event as Of<"gap">).payload.ranges ?? []) {
+      if (first !== undefined) this.#ledger.settle(first, last ?? first, now);
+    }
+  }
+
+  #take(event: KnownEvent, id: string): void {
+    const base = { ...common(event.timestamp), key: id, ...this.#place(event.parent_id) };
+    switch (event.type) {
+      case "agent_tool_call":
+        return this.#call(base, event.payload);
+      case "agent_tool_result":
+        return this.#result(base, event.payload, event.timestamp);
+      case "agent_output":
+      case "agent_thinking":
+        return this.#text(base, event.type === "agent_output" ? "text" : "thinking", event.payload);
+      case "process_output":
+        if (event.payload.text === undefined) break;
+        return this.#output(base, event.payload.stream, [event.payload.text]);
+      case "agent_output_chunk":
+        return this.#output(base, event.payload.source, event.payload.lines);
+      case "file_changed":
+        return this.#push({ ...base, kind: "file", file: event.payload });
+      case "error":
+        return this.#push({ ...base, kind: "error", error: event.payload });
+      case "permission_request":
+        return this.#push({ ...base, kind: "permission", request: event.payload });
+      case "gap":
+        return this.#gap(base, event);
+      case "run_started":
+        return this.#push({ ...base, kind: "start", started: event.payload });
+      case "run_iteration":
+        return this.#push({ ...base, kind: "turn", turn: event.payload });
+      case "run_completed":
+      case "run_failed":
+      case "run_cancelled":
+        return this.#end(base, event.type, event.payload);
+      case "progress_update":
+        this.progress = event.payload;
+        return;
+      case "usage_update": // the header shows the run's sums
+      case "heartbeat": // life, not news
+        return;
+    }
+    this.#push({ ...base, kind: "other", type: event.type, headline: headline(event), payload: event.payload });
+  }
+
+  #push(row: Row): void {
+    this.#changed.push(this.rows.length);
+    this.rows.push(row);
+  }
+
+  #replace(index: number, row: Row): void {
+    this.#changed.push(index);
+    this.rows[index] = row;
+  }
+
+  #place(parent: string | undefined): { depth: number; parent: string | null } {
+    if (parent === undefined) return { depth: 0, parent: null };
+    const index = this.#calls.get(parent);
+    return { depth: (index === undefined ? 0 : this.rows[index]!.depth) + 1, parent };
+  }
+
+  #call(base: ReturnType<typeof common>, call: ToolCall): void {
+    const index = this.#calls.get(call.tool_use_id);
+    const row = index === undefined ? undefined : (this.rows[index] as CallRow);
+    if (index !== undefined && row?.call === null) return this.#replace(index, { ...row, call }); // its result came first
+    this.#calls.set(call.tool_use_id, this.rows.length);
+    this.#push({ ...base, kind: "call", call, result: null, status: "running", durationMs: null });
+  }
+
+  #result(base: ReturnType<typeof common>, result: ToolResult, at: string): void {
+    const status = result.ok ? "ok" : "failed";
+    const index = this.#calls.get(result.tool_use_id);
+    const row = index === undefined ? undefined : (this.rows[index] as CallRow);
+    if (index === undefined || row === undefined || (row.result !== null && row.call === null)) {
+      this.#calls.set(result.tool_use_id, this.rows.length);
+      return this.#push({ ...base, kind: "call", call: null, result, status, durationMs: result.duration_ms ?? null });
+    }
+    const durationMs = result.duration_ms ?? between(row.at, at);
+    this.#replace(index, { ...row, result, status, durationMs });
+  }
+
+  #text(base: ReturnType<typeof common>, kind: "text" | "thinking", text: Text): void {
+    const name = `${kind} ${text.message_id} ${text.index}`;
+    const index = this.#texts.get(name);
+    const row = index === undefined ? undefined : (this.rows[index] as TextRow);
+    if (index === undefined || row === undefined || (row.state === "final" && !text.final)) {
+      this.#texts.set(name, this.rows.length);
+      this.#push({ ...base, kind, text: text.text, state: text.final ? "final" : "streaming", role: text.role ?? "assistant" });
+    } else if (text.final) {
+      this.#replace(index, { ...row, text: text.text, state: "final" });
+    } else {
+      this.#replace(index, { ...row, text: row.text + text.text });
+    }
+  }
+
+  #output(base: ReturnType<typeof common>, source: string, lines: readonly string[]): void {
+    const index = this.rows.length - 1;
+    const last = this.rows[index];
+    if (last?.kind === "output" && last.source === source && last.parent === base.parent && last.lines.length < OUTPUT_LINES) {
+      this.#replace(index, { ...last, lines: [...last.lines, ...lines] });
+    } else {
+      this.#push({ ...base, kind: "output", source, lines: [...lines] });
+    }
+  }
+
+  /** A hole that was shown as undeclared and is declared now keeps its row and gets its reason. */
+  #gap(base: ReturnType<typeof common>, { payload }: Of<"gap">): void {
+    const inside = (first: number, last: number): boolean =>
+      payload.ranges.some(([from, to]) => from !== undefined && from <= first && last <= (to ?? from));
+    let explained = 0;
+    for (const hole of this.#reported) {
+      if (!inside(hole.first, hole.last)) continue;
+      const row = this.rows[hole.row] as GapRow;
+      this.#replace(hole.row, { ...row, reason: payload.reason });
+      explained += row.count;
+    }
+    if (explained >= payload.count && explained > 0) return;
+    this.#push({ ...base, kind: "gap", count: payload.count - explained, reason: payload.reason, ranges: payload.ranges });
+  }
+
+  #end(base: ReturnType<typeof common>, type: string, ended: RunEnded): void {
+    this.ended = true;
+    this.reportHoles(Infinity);
+    this.rows.forEach((row, index) => {
+      if (row.kind === "call" && row.status === "running") this.#replace(index, { ...row, status: "unanswered" });
+      if ((row.kind === "text" || row.kind === "thinking") && row.state === "streaming") this.#replace(index, { ...row, state: "cut" });
+    });
+    const state = type === "run_completed" ? "completed" : type === "run_failed" ? "failed" : "cancelled";
+    this.#push({ ...base, kind: "end", state, ended });
+  }
+}
+
+function common(at: string): { key: string; at: string; depth: number; parent: string | null } {
+  return { key: "", at, depth: 0, parent: null };
+}
+
+function between(from: string, to: string): number | null {
+  const span = Date.parse(to) - Date.parse(from);
+  return Number.isFinite(span) && span >= 0 ? span : null;
+}
