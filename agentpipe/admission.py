@@ -146,8 +146,6 @@ def _problem(event: Event) -> str:
     """What forbids to take an event that is not the common kind; empty when nothing does."""
     if not event.type or not event.run_id:
         return "type and run_id must be strings that are not empty"
-    if not _unicode(event.run_id + (event.event_id or "")):
-        return "run_id and event_id must be valid Unicode"
     if len(event.run_id) > MAX_ID_LENGTH or len(event.event_id or "") > MAX_ID_LENGTH:
         return f"run_id and event_id have at most {MAX_ID_LENGTH} characters"
     if event.sequence is not None and not 0 < event.sequence <= MAX_SEQUENCE:
@@ -159,12 +157,3 @@ def _problem(event: Event) -> str:
         if "event_id" in envelope and event.event_id is None:
             return "event_id must be a string"
     return ""
-
-
-def _unicode(text: str) -> bool:
-    """Whether text has no lone surrogates: they can be escaped in JSON and written nowhere else."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

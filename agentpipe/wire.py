@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 
 from agentpipe.errors import ProtocolError
-from agentpipe.event import JSON, encode
+from agentpipe.event import JSON, decode, encode
 from agentpipe.history import Filter, Page, Position
 
 __all__ = [
@@ -155,7 +155,6 @@ class _Inbound(msgspec.Struct, gc=False):
 
 
 _INBOUND = msgspec.json.Decoder(_Inbound)
-_OBJECT = msgspec.json.Decoder(dict[str, Any])
 
 #: Specification A's preferences: each, when false, takes these types out.
 PREFERENCES: dict[str, tuple[str, ...]] = {
@@ -176,7 +175,7 @@ def parse_client_message(data: bytes) -> ClientMessage:
     Raises ProtocolError with the wire's error code: ``bad_json``, ``bad_message``, ``unknown_type``, ``too_large``.
     """
     if data.find(b"\n") >= 0:
-        lines = [line for line in data.split(b"\n") if line and not line.isspace()]
+        lines = _lines(data)
         if len(lines) > 1 and _has_run(lines[0]):
             return Publish(lines)
     try:
@@ -192,6 +191,14 @@ def parse_client_message(data: bytes) -> ClientMessage:
     if len(data) > MAX_MESSAGE_BYTES:
         raise ProtocolError("too_large", f"a message that publishes nothing has at most {MAX_MESSAGE_BYTES} bytes")
     return _control(head, data)
+
+
+def _lines(data: bytes) -> list[bytes]:
+    """The lines of NDJSON: ends as in `agentpipe.ndjson`, blank ones left out."""
+    lines = data.split(b"\n")
+    if b"\r" in data:
+        lines = [line.removesuffix(b"\r") for line in lines]
+    return [line for line in lines if line] if b"" in lines else lines
 
 
 def _has_run(line: bytes) -> bool:
@@ -212,7 +219,7 @@ def _publish(head: _Inbound) -> Publish:
 def _control(head: _Inbound, data: bytes) -> ClientMessage:
     match head.type:
         case "subscribe":
-            return _subscribe(_id(head.id), _OBJECT.decode(data))
+            return _subscribe(_id(head.id), _whole(data))
         case "unsubscribe":
             return Unsubscribe(_id(head.id))
         case "ping":
@@ -226,6 +233,15 @@ def _control(head: _Inbound, data: bytes) -> ClientMessage:
         case str() if head.type:
             raise ProtocolError("unknown_type", f"there is no message type {head.type[:60]!r}")
     raise ProtocolError("bad_message", "`type` must be a string")
+
+
+def _whole(data: bytes) -> dict[str, JSON]:
+    try:
+        found = decode(data)
+    except ValueError as error:
+        raise ProtocolError("bad_json", str(error)) from None
+    assert isinstance(found, dict), "its head was read as an object"
+    return found
 
 
 def _id(found: JSON) -> SubscriptionId:

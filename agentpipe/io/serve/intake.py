@@ -66,6 +66,7 @@ class Intake:
         self._admission = admission
         self._waiting: list[_Batch] = []
         self._flushing = False
+        self._in_flight = 0
         self._in_flight_bytes = 0
         self._room = asyncio.Event()
         self._room.set()
@@ -112,6 +113,7 @@ class Intake:
     def _taken(self, admitted: Admitted, settled: Callable[[bool], None]) -> Admitted:
         size = sum([len(event.line) for event in admitted.new])
         self._waiting.append(_Batch(admitted.new, size, settled, self._generation))
+        self._in_flight += 1
         self._in_flight_bytes += size
         self._idle.clear()
         if self._in_flight_bytes > MAX_IN_FLIGHT_BYTES:
@@ -144,7 +146,8 @@ class Intake:
             self._room.set()
         for batch in batches:
             batch.settled(problem is None)
-        if self._in_flight_bytes == 0 and not self._waiting and self._queue.empty():
+        self._in_flight -= len(batches)
+        if not self._in_flight:
             self._idle.set()
 
     def _count(self, stored: int) -> None:

@@ -1,0 +1,106 @@
+"""The log in memory: places never change, and what is gone is said to be gone."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentpipe.event import encode, peek
+from agentpipe.history import EVERYTHING, LINE_OVERHEAD, Filter, MemoryLog, Position, fitting
+
+
+def line(run: str, sequence: int, type_: str = "agent_output", **more: object) -> bytes:
+    return encode({"type": type_, "run_id": run, "agent_id": f"agent-{run}", "sequence": sequence, **more})
+
+
+def log(max_events: int = 1000, max_bytes: int = 1 << 20) -> MemoryLog:
+    return MemoryLog("e", max_events=max_events, max_bytes=max_bytes)
+
+
+def test_append_gives_the_position_after_the_last_line():
+    history = log()
+    assert history.append([b"{}", b"{}"]) == Position("e", 2)
+    assert (history.oldest, history.head) == (0, 2)
+
+
+def test_a_page_holds_what_was_asked_for_and_says_where_to_go_on():
+    history = log()
+    history.append([b"%d" % number for number in range(1, 11)])
+    page = history.since(3, 4, 1000)
+    assert (page.start, page.lines, page.next) == (3, [b"4", b"5", b"6", b"7"], 7)
+    assert history.since(10, 4, 1000).lines == []
+
+
+def test_a_page_keeps_to_its_bytes_but_holds_at_least_one_line():
+    history = log()
+    history.append([b"x" * 10] * 5)
+    assert len(history.since(0, 100, 25).lines) == 2
+    assert len(history.since(0, 100, 1).lines) == 1
+
+
+def test_a_page_of_what_is_gone_starts_later_than_asked():
+    history = log(max_events=16)
+    for number in range(40):
+        history.append([b"%d" % number])
+    page = history.since(0, 100, 10_000)
+    assert page.start == history.oldest > 0
+    assert page.lines == [b"%d" % number for number in range(page.start, 40)]
+
+
+@given(st.lists(st.lists(st.integers(1, 300), min_size=1, max_size=5), max_size=30))
+def test_the_window_stays_within_its_bounds_and_keeps_the_newest(batches: list[list[int]]):
+    history = log(max_events=20, max_bytes=2000)
+    told: list[bytes] = []
+    for sizes in batches:
+        lines = [b"x" * size for size in sizes]
+        told += lines
+        history.append(lines)
+        kept = history.since(0, 1000, 1 << 30)
+        assert list(kept.lines) == told[kept.start :]
+        assert history.bytes_kept == sum(len(each) + LINE_OVERHEAD for each in kept.lines)
+        assert len(kept.lines) <= 20
+        assert history.bytes_kept <= 2000 or len(kept.lines) == 1
+
+
+def test_an_event_is_found_by_its_id_as_its_bytes():
+    history = log()
+    lines = [line("a", 1), line("b", 1, event_id="own"), line("a", 2)]
+    history.append(lines)
+    assert history.find("a:2") == lines[2]
+    assert history.find("own") == lines[1]
+    assert history.find("a:3") is None
+
+
+def test_the_events_of_a_run_come_in_pages_with_their_offsets():
+    history = log()
+    history.append([line("ab"[number % 2], number // 2 + 1) for number in range(10)])
+    first = history.of_run("b", 0, 3, frozenset())
+    assert first.offsets == [2, 4, 6]
+    assert first.next == 6
+    rest = history.of_run("b", first.next, 3, frozenset())
+    assert rest.offsets == [8, 10]
+    assert rest.next == 10
+    assert history.of_run("b", 0, 3, frozenset({"other"})) == ([], [], 10)
+
+
+def test_the_last_matching_entries_are_counted_from_the_end():
+    history = log()
+    history.append([line("ab"[number % 2], number // 2 + 1) for number in range(10)])
+    only_a = Filter(runs=frozenset({"a"}))
+    assert history.before_last(EVERYTHING, 3) == 7
+    assert history.before_last(only_a, 2) == 6
+    assert history.before_last(only_a, 100) == 0
+
+
+def test_a_filter_wants_what_every_list_has():
+    event = peek(line("r", 1, work_id="w"))
+    assert EVERYTHING.matches(event)
+    assert Filter(runs=frozenset({"r"}), works=frozenset({"w"}), agents=frozenset({"agent-r"})).matches(event)
+    assert not Filter(runs=frozenset({"r"}), works=frozenset({"v"})).matches(event)
+    assert not Filter(types=frozenset({"error"})).matches(event)
+    assert not Filter(without=frozenset({"agent_output"})).matches(event)
+    assert not Filter(agents=frozenset({"x"})).matches(event)
+
+
+def test_as_many_lines_fit_as_stay_within_the_bytes():
+    assert fitting([b"12", b"34", b"56"], 4) == 2
+    assert fitting([b"12345"], 4) == 1
+    assert fitting([b"1", b"2"], 4) == 2
