@@ -311,6 +311,7 @@ class SqliteLog(SqliteReader):
         lasts: dict[str, int] = {}
         parts: list[tuple[int, int, int, int]] = []
         numbers: dict[str, int] = {}
+        unused = len(self._runs)  # runs are never deleted: their numbers have no holes
         for block in blocks:
             ranges: dict[str, tuple[int, int]] = {}
             for event in block.events:
@@ -320,7 +321,9 @@ class SqliteLog(SqliteReader):
                 if event.type != "gap":
                     lasts[event.run_id] = sequence
             for run_id, (low, high) in ranges.items():
-                number = self._runs.get(run_id) or numbers.setdefault(run_id, len(self._runs) + len(numbers) + 1)
+                number = numbers.get(run_id) or self._runs.get(run_id)
+                if number is None:
+                    number = unused = unused + 1
                 numbers[run_id] = number
                 parts.append((number, block.first, low, high))
         return [(number, run_id, lasts.get(run_id, 0)) for run_id, number in numbers.items()], parts

@@ -1,0 +1,255 @@
+"""The log in one file: what `append` returned from is there afterwards, with its offset, and never twice."""
+
+import os
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agentpipe.errors import OutputError
+from agentpipe.event import Event, encode, gap, peek
+from agentpipe.history import EVERYTHING, Filter
+from agentpipe.io.sqlite_log import BLOCK_BYTES, BLOCK_EVENTS, Retention, SqliteLog, SqliteReader
+
+
+def made(run: str, number: int, size: int = 0, **more: object) -> Event:
+    return peek(encode({"type": "x", "run_id": run, "sequence": number, "pad": "x" * size, **more}))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    return str(tmp_path / "hub.db")
+
+
+@pytest.fixture
+def log(path: str) -> Iterator[SqliteLog]:
+    made_log = SqliteLog(path)
+    yield made_log
+    made_log.close()
+
+
+def everything(log: SqliteReader) -> list[bytes]:
+    lines: list[bytes] = []
+    offset = 0
+    while (page := log.since(offset, 300, 100_000)).lines:
+        lines += page.lines
+        offset = page.next
+    return lines
+
+
+def test_what_was_appended_is_there_after_a_restart_under_the_same_epoch(path: str):
+    first = SqliteLog(path)
+    events = [made("a", number) for number in range(1, 4)]
+    assert first.append(events, 1.0) == 3
+    first.close()
+    again = SqliteLog(path)
+    assert (again.epoch, again.oldest, again.head) == (first.epoch, 0, 3)
+    assert everything(again) == [event.line for event in events]
+    assert again.append([made("a", 4)], 2.0) == 4
+    assert again.lasts() == {"a": 4}
+    again.close()
+
+
+def test_it_survives_the_death_of_its_process(path: str):
+    script = f"""
+import sys
+from agentpipe.event import encode, peek
+from agentpipe.io.sqlite_log import SqliteLog
+log = SqliteLog({path!r})
+number = 0
+while True:
+    number += 1
+    log.append([peek(encode({{"type": "x", "run_id": "r", "sequence": number}}))], 1.0)
+    print(number, log.epoch, flush=True)
+"""
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for _ in range(50):
+        number, epoch = process.stdout.readline().split()
+    process.send_signal(signal.SIGKILL)
+    said = process.stdout.read().split("\n")
+    process.stdout.close()
+    process.wait(20)
+    last = max([int(number), *(int(line.split()[0]) for line in said if line.count(" ") == 1 and line.endswith(epoch))])
+    log = SqliteLog(path)
+    assert log.epoch == epoch
+    assert log.head >= last >= 50
+    assert [peek(line).sequence for line in everything(log)] == list(range(1, log.head + 1))
+    assert log.lasts() == {"r": log.head}
+    log.close()
+
+
+def test_a_file_of_another_boot_that_was_not_closed_gets_a_new_epoch(path: str):
+    """After a power cut commits that readers saw may be missing: their offsets would be given out anew."""
+    log = SqliteLog(path)
+    log.append([made("a", 1)], 1.0)
+    epoch = log.epoch
+    with sqlite3.connect(path) as other:
+        other.execute("UPDATE meta SET value = 'an earlier boot' WHERE name = 'boot'")
+    other.close()
+    os.close(log._lock_file)
+    log._connection.close()
+    again = SqliteLog(path)
+    assert again.epoch != epoch
+    assert again.head == 1
+    again.close()
+    clean = SqliteLog(path)
+    assert clean.epoch == again.epoch
+    clean.close()
+
+
+def test_nobody_else_can_read_it(log: SqliteLog, path: str):
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+
+
+def test_a_store_is_served_by_one_process(log: SqliteLog, path: str):
+    with pytest.raises(OutputError, match="another agentpipe serve"):
+        SqliteLog(path)
+
+
+@pytest.mark.parametrize("content", [b"this is no database, but long enough to look like one " * 40])
+def test_a_file_that_is_no_store_is_an_error_of_one_line(path: str, content: bytes):
+    Path(path).write_bytes(content)
+    with pytest.raises(OutputError, match="not a database"):
+        SqliteLog(path)
+
+
+def test_a_path_that_cannot_be_is_an_error_of_one_line(tmp_path: Path):
+    with pytest.raises(OutputError, match="No such file"):
+        SqliteLog(str(tmp_path / "none" / "hub.db"))
+
+
+def test_a_store_of_another_version_is_left_alone(path: str):
+    SqliteLog(path).close()
+    with sqlite3.connect(path) as other:
+        other.execute("PRAGMA user_version = 99")
+    other.close()
+    with pytest.raises(OutputError, match="another version"):
+        SqliteLog(path)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3000)), max_size=8), max_size=6),
+    st.integers(0, 30),
+    st.integers(1, 10),
+    st.integers(1, 5000),
+)
+def test_pages_are_those_of_the_list_of_all_lines(
+    tmp_path_factory: pytest.TempPathFactory,
+    batches: list[list[tuple[str, int]]],
+    offset: int,
+    limit: int,
+    limit_bytes: int,
+):
+    log = SqliteLog(str(tmp_path_factory.mktemp("log") / "hub.db"))
+    lines: list[bytes] = []
+    for batch in batches:
+        events = [made(run, len(lines) + index + 1, size) for index, (run, size) in enumerate(batch)]
+        lines += [event.line for event in events]
+        assert log.append(events, 1.0) == len(lines)
+    reader = SqliteReader(log.path)
+    page = reader.since(offset, limit, limit_bytes)
+    if offset < len(lines):
+        assert page.start == offset
+        assert list(page.lines) == lines[offset : page.next]
+        assert 1 <= len(page.lines) <= limit
+        assert sum(map(len, page.lines)) <= limit_bytes or len(page.lines) == 1
+    else:
+        assert page.lines == []
+    wanted = Filter(runs=frozenset({"a"}))
+    places = [index + 1 for index, line in enumerate(lines) if peek(line).run_id == "a"]
+    found = reader.of_run("a", offset, limit, frozenset())
+    assert found.offsets == [place for place in places if place > offset][:limit]
+    assert list(found.lines) == [lines[place - 1] for place in found.offsets]
+    assert reader.before_last(wanted, limit) == (places[-limit] - 1 if len(places) >= limit else 0)
+    assert reader.before_last(EVERYTHING, limit) == max(0, len(lines) - limit)
+    for line in lines[::3]:
+        assert reader.find(f"{peek(line).run_id}:{peek(line).sequence}") == line
+    reader.close()
+    log.close()
+
+
+def test_big_batches_become_several_blocks(log: SqliteLog):
+    log.append([made("a", number) for number in range(1, 2 * BLOCK_EVENTS + 2)], 1.0)
+    log.append([made("b", 1, 2 * BLOCK_BYTES), made("b", 2)], 1.0)
+    assert [row[0] for row in log._rows("SELECT count FROM block ORDER BY first", ())] == [500, 500, 1, 1, 1]
+    assert len(everything(log)) == log.head == 2 * BLOCK_EVENTS + 3
+
+
+def test_events_with_ids_of_their_own_are_found_and_remembered(log: SqliteLog):
+    declared = gap([(3, 4)], "throttle", run_id="a", agent_id="", at="2026-11-20T07:00:00.000Z")
+    own = made("a", 7, event_id="hook:1")
+    log.append([made("a", 5), declared, own], 1.0)
+    assert log.find("a:gap:3-4") == declared.line
+    assert log.find("hook:1") == own.line
+    assert log.find("a:7") is None
+    assert log.find("nobody:7") is None
+    assert log.lasts() == {"a": 7}  # the gap's number is not the run's
+    assert set(log.ids(10)) == {"a:gap:3-4", "hook:1"}
+
+
+def test_a_failed_append_leaves_nothing_behind(log: SqliteLog):
+    log.append([made("a", 1)], 1.0)
+    log._connection.execute("CREATE TEMP TRIGGER refuse BEFORE INSERT ON part BEGIN SELECT raise(ABORT, 'full'); END")
+    with pytest.raises(OutputError, match="full"):
+        log.append([made("a", 2), made("b", 1)], 1.0)
+    log._connection.execute("DROP TRIGGER refuse")
+    assert (log.head, log.lasts()) == (1, {"a": 1})
+    assert log.append([made("a", 2)], 1.0) == 2
+    assert [peek(line).sequence for line in everything(log)] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("retention", "oldest"),
+    [
+        (Retention(), 0),
+        (Retention(events=4), 6),
+        (Retention(events=100), 0),
+        (Retention(age_s=4.5), 5),
+        (Retention(size_bytes=1), 10),
+        (Retention(age_s=100.0, events=2), 8),
+    ],
+)
+def test_what_is_over_the_limits_leaves_oldest_first(path: str, retention: Retention, oldest: int):
+    log = SqliteLog(path, retention=retention)
+    for number in range(1, 11):
+        log.append([made("a", number, event_id=f"own-{number}")], float(number))
+    assert log.retain(10.0) == log.oldest == oldest
+    assert log.retain(10.0) == oldest
+    assert [peek(line).sequence for line in everything(log)] == list(range(oldest + 1, 11))
+    assert log.since(0, 100, 10_000).start == oldest
+    assert log.lasts() == {"a": 10}
+    assert len(log.ids(100)) == 10 - oldest
+    log.close()
+    again = SqliteLog(path, retention=retention)
+    assert (again.head, again.oldest) == (10, oldest)
+    assert again.append([made("a", 11)], 11.0) == 11
+    again.close()
+
+
+def test_a_state_is_kept_with_its_offset(log: SqliteLog):
+    assert log.state() == (0, b"")
+    log.save_state(7, b"\x00state")
+    log.save_state(9, b"later")
+    assert log.state() == (9, b"later")
+
+
+def test_a_reader_sees_what_is_committed_from_another_connection(log: SqliteLog, path: str):
+    reader = SqliteReader(path)
+    log.append([made("a", 1)], 1.0)
+    assert (reader.head, reader.find("a:1")) == (1, made("a", 1).line)
+    reader.close()
+
+
+def test_a_power_cut_is_guarded_against_on_request(path: str):
+    log = SqliteLog(path, sync="always")
+    assert log._rows("PRAGMA synchronous", ()) == [(2,)]
+    log.close()
