@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 
 from agentpipe.errors import OptionError, OutputError
 from agentpipe.event import TERMINAL_TYPES, Event
-from agentpipe.holes import Holes
+from agentpipe.holes import ALWAYS_EXEMPT, Holes
 from agentpipe.memory import Memory
 from agentpipe.stage import BaseStage, Demand, Stage, StageSpec, option
-from agentpipe.throttle import ALWAYS_EXEMPT
 
 if TYPE_CHECKING:
     from agentpipe.spilling import Store
@@ -217,8 +216,10 @@ def build(options: BufferOptions, store: "Store | None" = None) -> Stage:
     spills = options.when_full == "spill" or options.spill is not None
     if not spills:
         return _MODES[options.when_full](options.memory, options.events)
-    if store is None:
+    if options.spill is None:
         raise OptionError("--spill", "--when-full spill needs a file")
+    if store is None:
+        raise OptionError("--spill", "cannot be used here: nobody opened the file")
     if options.when_full not in ("block", "spill"):
         raise OptionError("--spill", f"contradicts --when-full {options.when_full}")
     from agentpipe.spilling import Spill

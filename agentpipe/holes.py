@@ -7,9 +7,12 @@ the run that is older than it.
 import dataclasses
 from collections.abc import Sequence
 
-from agentpipe.event import Event, gap, timestamp
+from agentpipe.event import EXEMPT_TYPES, Event, gap, timestamp
 
-__all__ = ["DECLARE_WITHIN_S", "Holes", "Span", "numbers", "tidied"]
+__all__ = ["ALWAYS_EXEMPT", "DECLARE_WITHIN_S", "Holes", "Span", "numbers", "tidied"]
+
+#: Never in a hole. Requirement T3: errors and lifecycle; and a tool's result, without which its call seems to run on.
+ALWAYS_EXEMPT = EXEMPT_TYPES | {"agent_tool_result"}
 
 #: DESIGN "Holes": a gap may be sent up to a second after the first event it declares.
 DECLARE_WITHIN_S = 1.0
@@ -19,10 +22,13 @@ CROWDED = 500
 
 Span = tuple[int, int]
 
+#: Stands for "no number"; below every number and next to none.
+_UNNUMBERED = -(1 << 70)
+
 
 @dataclasses.dataclass(slots=True)
 class _Range:
-    """Neighbouring numbers that were dropped, and how many of each type; ``first`` 0 stands for events without one."""
+    """Neighbouring numbers that were dropped, and how many of each type; those without number are a range apart."""
 
     first: int
     last: int
@@ -72,7 +78,7 @@ class Holes:
         for first, last in spans:
             _widen(hole.ranges, first, last, event.type, last - first + 1)
         if not spans:
-            _widen(hole.ranges, 0, 0, event.type, 1)
+            _widen(hole.ranges, _UNNUMBERED, _UNNUMBERED, event.type, 1)
         return len(hole.ranges) >= CROWDED
 
     def take(self, run_id: str, now: float, *, below: int | None = None) -> list[Event]:
@@ -104,7 +110,7 @@ class Holes:
             for name, count in found.types.items():
                 types[name] = types.get(name, 0) + count
         return gap(
-            tidied([(r.first, r.last) for r in ranges if r.first]),
+            tidied([(r.first, r.last) for r in ranges if r.first != _UNNUMBERED]),
             self._reason,
             run_id=run_id,
             agent_id=hole.agent_id,
@@ -118,7 +124,7 @@ class Holes:
 def _widen(ranges: list[_Range], first: int, last: int, kind: str, count: int) -> None:
     """Add a span to its left neighbour when that is the newest range, else as a range of its own."""
     newest = ranges[-1] if ranges else None
-    if newest is not None and (newest.last + 1 == first or newest.first == first == 0):
+    if newest is not None and (newest.last + 1 == first or newest.last == first == _UNNUMBERED):
         newest.last = last
         newest.types[kind] = newest.types.get(kind, 0) + count
         return

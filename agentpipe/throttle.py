@@ -9,15 +9,12 @@ import dataclasses
 from collections.abc import Collection, Sequence
 
 from agentpipe.errors import OptionError
-from agentpipe.event import EXEMPT_TYPES, Event
+from agentpipe.event import Event
 from agentpipe.gcra import Buckets, by
-from agentpipe.holes import Holes
+from agentpipe.holes import ALWAYS_EXEMPT, Holes
 from agentpipe.stage import BaseStage, Stage, StageSpec, option
 
-__all__ = ["ALWAYS_EXEMPT", "SPEC", "Drop", "Sample", "ThrottleOptions", "build"]
-
-#: Requirement T3: errors and lifecycle, and a tool's result, without which its call looks as if it still ran.
-ALWAYS_EXEMPT = EXEMPT_TYPES | {"agent_tool_result"}
+__all__ = ["SPEC", "Drop", "Sample", "ThrottleOptions", "build"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

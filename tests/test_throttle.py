@@ -11,10 +11,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from agentpipe.errors import OptionError
 from agentpipe.event import TERMINAL_TYPES, Event, make, timestamp
 from agentpipe.gcra import MAX_BUCKETS, Buckets, by
-from agentpipe.holes import Holes, numbers, tidied
+from agentpipe.holes import ALWAYS_EXEMPT, Holes, numbers, tidied
 from agentpipe.merge import MERGED_BYTES, Chunk, merged
 from agentpipe.stage import BaseStage, Demand, Stage
-from agentpipe.throttle import ALWAYS_EXEMPT, ThrottleOptions, build
+from agentpipe.throttle import ThrottleOptions, build
 
 START = 1_790_000_000.0
 MODES = ["delay", "coalesce", "drop", "sample"]
@@ -410,6 +410,14 @@ def test_events_without_number_are_counted_but_not_listed() -> None:
     assert gap.sequence is None
 
 
+def test_a_number_after_an_event_without_one_is_listed() -> None:
+    holes = Holes("throttle")
+    for one in (event(None), event(1), event(2), event(None)):
+        holes.add(one, START)
+    (gap,) = holes.take_all(START)
+    assert (gap.payload["ranges"], gap.payload["count"]) == ([[1, 2]], 4)
+
+
 def test_dropping_a_joined_chunk_declares_what_it_covered() -> None:
     holes = Holes("throttle")
     payload = {"message_id": "m", "index": 0, "text": "x", "final": False}
@@ -561,5 +569,5 @@ class Throttling(RuleBasedStateMachine):
             assert [found.line for found in out if found.sequence] == [found.line for found in fed]
 
 
-Throttling.TestCase.settings = settings(max_examples=150, stateful_step_count=20, deadline=None)
+Throttling.TestCase.settings = settings(max_examples=100, stateful_step_count=20, deadline=None)
 TestThrottling = Throttling.TestCase
