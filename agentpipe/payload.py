@@ -11,7 +11,35 @@ from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
 
 from agentpipe.event import JSON
 
-__all__ = ["PAYLOADS", "Kind", "event_schema"]
+__all__ = [
+    "PAYLOADS",
+    "AgentLogEntry",
+    "AgentStateUpdate",
+    "Artifact",
+    "Error",
+    "FileChanged",
+    "Gap",
+    "Heartbeat",
+    "Kind",
+    "OutputChunk",
+    "PermissionRequest",
+    "PhaseTransition",
+    "PlanItem",
+    "ProcessExited",
+    "ProcessOutput",
+    "ProcessStarted",
+    "ProgressUpdate",
+    "Raw",
+    "RunEnded",
+    "RunIteration",
+    "RunStarted",
+    "Text",
+    "ToolCall",
+    "ToolResult",
+    "Usage",
+    "UsageUpdate",
+    "event_schema",
+]
 
 Kind: TypeAlias = Literal["read", "edit", "delete", "move", "search", "execute", "think", "fetch", "other"]
 Rank: TypeAlias = Literal["tool", "warning", "turn", "input", "agent"]

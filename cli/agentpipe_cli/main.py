@@ -18,7 +18,7 @@ from agentpipe import catalog
 from agentpipe.errors import AgentpipeError, ReaderGone
 from agentpipe.version import __version__
 
-__all__ = ["cli", "main"]
+__all__ = ["LazyGroup", "cli", "main"]
 
 OUTPUT_STATUS = 74
 
@@ -77,7 +77,7 @@ def _reader_noticed() -> Iterator[None]:
 
 @click.group(
     cls=LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "AGENTPIPE"},
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, "--version", message="%(prog)s %(version)s")
 @click.pass_context

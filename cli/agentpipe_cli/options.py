@@ -59,6 +59,21 @@ class _Names(click.ParamType[Any]):
         return tuple(part.strip() for part in parts if part.strip())
 
 
+class _Command(click.Command):
+    """A command whose table in the settings file names its options as the command line does."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click's; an option in the settings that is none of ours is an error, for it may be a typing mistake."""
+        fields = {_setting(param.opts[0]): param.name for param in self.params if isinstance(param, click.Option)}
+        found: dict[str, Any] = {}
+        for key, value in (ctx.default_map or {}).items():
+            if key not in fields:
+                ctx.fail(f"[{self.name}] in config.toml: there is no option {key.replace('_', '-')!r}")
+            found[str(fields[key])] = value
+        ctx.default_map = found
+        return super().parse_args(ctx, args)
+
+
 def command(
     name: str,
     options: type[Any],
@@ -82,10 +97,13 @@ def command(
             return function(options(**given), **values)
 
         arguments = reversed(getattr(function, "__click_params__", []))
-        return click.Command(
+        return _Command(
             name,
             callback=body,
-            params=[*arguments, *map(_option, fields, _hints(options))],
+            params=[
+                *arguments,
+                *(_option(name, field, hint) for field, hint in zip(fields, _hints(options), strict=True)),
+            ],
             help=f"{summary}\n\n{help}",
             short_help=summary,
             epilog=epilog,
@@ -110,12 +128,18 @@ def _hints(options: type[Any]) -> list[Any]:
     return [hints[field.name] for field in dataclasses.fields(options)]
 
 
-def _option(field: "dataclasses.Field[Any]", hint: Any) -> click.Option:
+def _setting(flag: str) -> str:
+    """The option's name in the settings file and, in capitals, at the end of its environment variable."""
+    return flag.lstrip("-").replace("-", "_")
+
+
+def _option(command_name: str, field: "dataclasses.Field[Any]", hint: Any) -> click.Option:
     facts = field.metadata
     flag = facts.get("name") or "--" + field.name.replace("_", "-")
     help_text, default = facts["help"], field.default
+    variable = f"AGENTPIPE_{command_name}_{_setting(flag.partition('/')[0])}".replace("-", "_").upper()
     if hint is bool:
-        return click.Option([flag, field.name], is_flag=True, default=default, help=help_text)
+        return click.Option([flag, field.name], is_flag=True, default=default, help=help_text, envvar=variable)
     kind: Any = _kind(facts, hint)
     shown = _shown(facts, default)
     if shown:
@@ -127,6 +151,7 @@ def _option(field: "dataclasses.Field[Any]", hint: Any) -> click.Option:
         help=help_text,
         metavar=facts.get("metavar"),
         show_default=False,
+        envvar=variable,
     )
 
 

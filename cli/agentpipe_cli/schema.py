@@ -8,7 +8,7 @@ from agentpipe.payload import PAYLOADS, event_schema
 from agentpipe.stage import option
 from agentpipe_cli.options import command
 
-__all__ = ["schema"]
+__all__ = ["SchemaOptions", "schema"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
