@@ -12,7 +12,7 @@ from typing import Any
 from agentpipe.event import JSON
 from agentpipe.parse.adapter import Clock, Draft, Moment, Outcome, source_time
 from agentpipe.parse.claude_calls import Calls
-from agentpipe.parse.claude_system import error, small_line, system_line
+from agentpipe.parse.claude_system import SILENT_SUBTYPES, error, small_line, system_line
 from agentpipe.parse.claude_texts import Texts
 from agentpipe.parse.claude_usage import Ledger, model_of
 from agentpipe.parse.content import flat, shortened
@@ -39,7 +39,8 @@ class _Line:
         self.found = found
         self.moment = moment
         self.size = size
-        self.own = source_time(found.get("timestamp"))
+        own = found.get("timestamp")
+        self.own = source_time(own) if own is not None else None
         self.at = clock.at(self.own, moment)
         scope = found.get("parent_tool_use_id")
         self.scope = scope if type(scope) is str else None
@@ -92,8 +93,10 @@ class Claude:
     def read(self, found: dict[str, JSON], moment: Moment, size: int) -> list[Draft]:
         """The drafts of one line; *size* is its length in bytes."""
         kind = found.get("type")
-        line = _Line(found, self._clock, moment, size)
         self._lines += 1
+        if self.ready and _is_noise(kind, found):
+            return []
+        line = _Line(found, self._clock, moment, size)
         if not self.sessions:
             self._learn_session(found)
         reader = _READERS.get(kind) if type(kind) is str else None
@@ -172,15 +175,16 @@ class Claude:
     def _assistant(self, line: _Line) -> list[Draft]:
         found, message = line.found, mapping(line.found.get("message"))
         message_id = string(message.get("id")) or line.uuid or f"line-{self._lines}"
+        model = model_of(message)
+        failed = string(found["error"]) if "error" in found else ""
         out = self._texts.retract(found["supersedes"], line.at) if "supersedes" in found else []
-        failed, model = string(found.get("error")), model_of(message)
         if failed and not model:
             return out + self._api_error(failed, message, line)
         for block in _blocks(message.get("content")):
             out += self._block(block, message_id, line)
         if failed:
             out += error("turn", f"the answer ended with {failed}", line.at, code=failed)
-        if model and not self._texts.streams(message_id):
+        if model and not self._ledger.counts(message_id) and not self._texts.streams(message_id):
             final = type(message.get("stop_reason")) is str
             usage = self._ledger.message(message_id, message.get("usage"), model, final=final)
             if usage is not None:
@@ -229,19 +233,26 @@ class Claude:
 
     def _user(self, line: _Line) -> list[Draft]:
         found, message = line.found, line.found.get("message")
-        content = message if type(message) is str else mapping(message).get("content")
+        content = message.get("content") if type(message) is dict else message
         blocks = _blocks(content)
-        results = [block for block in blocks if _is_result(block)]
-        metas = [mapping(meta) for meta in items(found.get("tool_result_meta"))]
-        structured = found.get("tool_use_result") if len(results) == 1 else None
+        if len(blocks) == 1 and _is_result(blocks[0]):
+            return self._returned(blocks[0], found.get("tool_use_result"), line)
+        alone = sum(map(_is_result, blocks)) == 1
         out: list[Draft] = []
         for index, block in enumerate(blocks):
             if _is_result(block):
-                meta = next((meta for meta in metas if meta.get("id") == block.get("tool_use_id")), {})
-                out += self._calls.result(block, structured, meta, line.scope, line.at, line.own, line.moment)
+                out += self._returned(block, found.get("tool_use_result") if alone else None, line)
             else:
                 out.append(self._said(block, index, line))
         return out
+
+    def _returned(self, block: dict[str, JSON], structured: JSON, line: _Line) -> list[Draft]:
+        """A result; *structured* is the line's own form of it, None when the line holds several."""
+        meta: dict[str, JSON] = {}
+        if "tool_result_meta" in line.found:
+            metas = map(mapping, items(line.found["tool_result_meta"]))
+            meta = next((meta for meta in metas if meta.get("id") == block.get("tool_use_id")), meta)
+        return self._calls.result(block, structured, meta, line.scope, line.at, line.own, line.moment)
 
     def _said(self, block: dict[str, JSON], index: int, line: _Line) -> Draft:
         """A text in the user's name; ``origin`` tells whether a human or the CLI wrote it, as far as it is known."""
@@ -331,15 +342,27 @@ class Claude:
         return Draft("raw", {"format": self.name, "reason": reason, "data": kept}, line.at, line.scope)
 
 
+def _is_noise(kind: JSON, found: dict[str, JSON]) -> bool:
+    """Whether a line is one of the many that say nothing: told apart early, because they are every other one."""
+    if kind == "stream_event":
+        delta = mapping(mapping(found.get("event")).get("delta"))
+        return delta.get("type") == "input_json_delta"
+    subtype = found.get("subtype")
+    return kind == "system" and type(subtype) is str and subtype in SILENT_SUBTYPES
+
+
 def _blocks(content: JSON) -> list[dict[str, JSON]]:
     """The blocks of a message: a string is one text."""
+    if type(content) is list and len(content) == 1 and type(content[0]) is dict:
+        return content
     if type(content) is str:
         return [{"type": "text", "text": content}]
     return [block if type(block) is dict else {"type": "text", "text": flat([block])} for block in items(content)]
 
 
 def _is_result(block: dict[str, JSON]) -> bool:
-    return string(block.get("type")).endswith("tool_result")
+    kind = block.get("type")
+    return kind == "tool_result" or (type(kind) is str and kind.endswith("_tool_result"))
 
 
 def _origin(line: _Line) -> str:

@@ -99,16 +99,19 @@ class Calls:
         call = self._open.pop(tool_use_id, None) or _Call("unknown", "other", None, at, own is not None, moment.now)
         ok = block.get("is_error") is not True
         text = flat(block.get("content"))
-        result = Draft("agent_tool_result", self._payload(tool_use_id, call, ok, text, structured, meta), at, scope)
-        self._time(result, call, own, moment)
-        out = [result]
+        payload = self._payload(tool_use_id, call, ok, text, structured, meta)
+        took_ms = _took_ms(call, at, own, moment)
+        if took_ms is not None:
+            payload["duration_ms"] = took_ms
+        out = [Draft("agent_tool_result", payload, at, scope)]
         if not ok:
             message = shortened(text.strip() or f"{call.name} failed", _ERROR_BYTES)
             out += error("tool", message, at, tool_use_id=tool_use_id, name=call.name)
             out[-1] = out[-1]._replace(parent_id=scope)
         elif call.input is not None:
             out += self._consequences(call, tool_use_id, structured, text, scope, at, moment)
-        self._plans.close(tool_use_id if mapping(structured).get("status") != "async_launched" else None)
+        if call.kind == "think" and mapping(structured).get("status") != "async_launched":
+            self._plans.close(tool_use_id)  # a sub-agent's, if it is one
         return out
 
     def _payload(
@@ -135,17 +138,6 @@ class Calls:
             payload["detail"] = detail
         return payload
 
-    def _time(self, result: Draft, call: _Call, own: str | None, moment: Moment) -> None:
-        """Put in how long the call took, by times of one kind: the source's own, else those of reading.
-
-        Two lines of one read tell no time apart, so nothing is said about them.
-        """
-        payload: dict[str, JSON] = dict(result.payload) if type(result.payload) is not dict else result.payload
-        alike = (own is not None) == call.own
-        took_s = seconds(result.at) - seconds(call.at) if alike else moment.now - call.read
-        if took_s > 0 or (own is not None and call.own and took_s == 0):
-            payload["duration_ms"] = round(took_s * 1000)
-
     def _consequences(
         self, call: _Call, tool_use_id: str, structured: JSON, text: str, scope: str | None, at: str, moment: Moment
     ) -> list[Draft]:
@@ -157,6 +149,17 @@ class Calls:
 
     def _oldest_nameless(self) -> str:
         return self._nameless.pop(0) if self._nameless else "unknown"
+
+
+def _took_ms(call: _Call, at: str, own: str | None, moment: Moment) -> int | None:
+    """How long a call took, by times of one kind: the source's own, else those of reading.
+
+    Two lines of one read tell no time apart, so nothing is said about them.
+    """
+    alike = (own is not None) == call.own
+    took_s = seconds(at) - seconds(call.at) if alike else moment.now - call.read
+    told = own is not None and call.own
+    return round(took_s * 1000) if took_s > 0 or (told and took_s == 0) else None
 
 
 def _detail(structured: dict[str, JSON]) -> dict[str, JSON]:

@@ -30,10 +30,16 @@ class Ledger:
         """The run's tokens: over all models when the source says so, else the sum of the turns."""
         return self._models or self._turns
 
+    def counts(self, message_id: str) -> bool:
+        """Whether the usage of the message is counted already."""
+        return message_id in self._counted
+
     def message(self, message_id: str, usage: JSON, model: str, *, final: bool) -> dict[str, JSON] | None:
         """The payload of ``usage_update`` for an API message, the first time that it is told; else None."""
-        found = _tokens(mapping(usage))
-        if not found or message_id in self._counted:
+        if message_id in self._counted or type(usage) is not dict:
+            return None
+        found = _tokens(usage)
+        if not found:
             return None
         self._counted[message_id] = None
         if len(self._counted) > _REMEMBERED:
@@ -74,7 +80,7 @@ def _tokens(usage: dict[str, JSON]) -> dict[str, int]:
     if "input_tokens" not in usage and "output_tokens" not in usage:
         return {}
     written = whole(usage.get("cache_creation_input_tokens")) or 0
-    if not written:
+    if not written and "cache_creation" in usage:
         written = sum(whole(count) or 0 for count in mapping(usage.get("cache_creation")).values())
     return {
         "input_tokens": whole(usage.get("input_tokens")) or 0,

@@ -19,14 +19,9 @@ class Document:
     """Holds the lines of a value that is not whole yet."""
 
     def __init__(self) -> None:
-        self._lines: list[str] = []
+        self.lines: list[str] = []  # that are held
         self._closer = ""
         self._characters = 0
-
-    @property
-    def lines(self) -> int:
-        """How many lines are held."""
-        return len(self._lines)
 
     def begins(self, text: str) -> bool:
         """Whether *text* can be the first line of a value over many lines."""
@@ -34,30 +29,30 @@ class Document:
 
     def fits(self, text: str) -> bool:
         """Whether *text* can follow what is held: a value begins only after a bracket, a comma or a colon."""
-        if not self._lines:
+        if not self.lines:
             return self.begins(text)
         if self._characters + len(text) > _MOST_CHARACTERS:
             return False
         start = text.lstrip()[:1]
-        before = self._lines[-1].rstrip()[-1:]
+        before = self.lines[-1].rstrip()[-1:]
         return start not in ("{", "[") or before in ("[", ",", ":", "{")
 
     def add(self, text: str) -> JSON:
         """Take the next line; the whole value once it is there, else None."""
-        if not self._lines:
+        if not self.lines:
             first = text.rstrip()
             indent = first[: len(first) - len(first.lstrip())]
             self._closer = indent + _OPENERS[first.strip()]
-        self._lines.append(text)
+        self.lines.append(text)
         self._characters += len(text)
         if text.rstrip() not in (self._closer, "}" + self._closer):
             return None
         try:
-            return decode("\n".join(self._lines).encode("utf-8", "surrogatepass"))
+            return decode("\n".join(self.lines).encode("utf-8", "surrogatepass"))
         except ValueError:
             return None
 
     def take(self) -> list[str]:
         """The lines that were held; nothing is held any more."""
-        lines, self._lines, self._characters = self._lines, [], 0
+        lines, self.lines, self._characters = self.lines, [], 0
         return lines

@@ -44,7 +44,7 @@ class Run:
         self._options = options
         self._tally = tally
         self._name = name
-        self._auto = options.format == "auto"
+        self._leaves_out = options.no_chunks or options.no_output or options.no_tool_calls or options.no_tool_results
         self._agent_id = options.agent or agent_id
         self._work_id = options.work_id or work_id
         # changing
@@ -62,7 +62,8 @@ class Run:
         self._told: Mapping[str, JSON] = {}  # the facts that were told
         self._sequence = 0
         self._cut = False  # whether the last line of stdout was not whole
-        if not self._auto:
+        self._undecided = options.format == "auto"  # an adapter may still recognise what comes after a banner
+        if not self._undecided:
             self._adapter = ADAPTERS[self.format](options, self._clock)
 
     @property
@@ -87,7 +88,11 @@ class Run:
         """A line of stdout that is a JSON object or array, of *size* bytes."""
         if self._document.lines and self._continues(encode(found).decode(), moment, out):
             return
-        self._take(found, moment, size, out)
+        if self._undecided or not self.started:
+            self._take(found, moment, size, out)
+        else:
+            self._cut = False
+            self._value(found, moment, size, 1, out)
 
     def text(self, text: str, moment: Moment, out: list[Event], *, torn: bool = False) -> None:
         """A line of stdout that is no JSON object or array; *torn* when it came without its line end."""
@@ -139,11 +144,6 @@ class Run:
         """The input has ended."""
         if not self.ended:
             self._end(None, moment, out)
-
-    @property
-    def _undecided(self) -> bool:
-        """Whether an adapter may still recognise what comes: text may turn out to be a banner."""
-        return self._adapter is None or (self._auto and self._adapter.name == "plain")
 
     def _take(self, found: JSON, moment: Moment, size: int, out: list[Event]) -> None:
         """A whole JSON line."""
@@ -211,6 +211,7 @@ class Run:
     def _decide(self, name: str, out: list[Event]) -> None:
         """The agent is known: tell what was held."""
         self.format = name
+        self._undecided = name == "plain"
         self._adapter = ADAPTERS[name](self._options, self._clock)
         held, self._held_lines = self._held_lines, []
         for kind, value, moment in held:
@@ -271,11 +272,6 @@ class Run:
             self._correct(adapter, moment, out)
         if drafts:
             self._make(drafts, out)
-
-    @property
-    def _leaves_out(self) -> bool:
-        options = self._options
-        return options.no_chunks or options.no_output or options.no_tool_calls or options.no_tool_results
 
     def _wanted(self, draft: Draft) -> bool:
         options, kind = self._options, draft.type
@@ -367,6 +363,8 @@ def _outcome(drafts: Sequence[Draft]) -> str:
     """What became of a line: nothing by rule, only what was not known, or events."""
     if not drafts:
         return "ignored"
+    if drafts[0].type != "raw":
+        return "sources"
     return "raw" if all(draft.type == "raw" for draft in drafts) else "sources"
 
 

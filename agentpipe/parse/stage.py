@@ -59,7 +59,7 @@ class Parse(BaseStage):
         out: list[Event] = []
         for event in events:
             self._line(event, moment, out)
-        self._events += len(out)
+        self._count(out)
         return out
 
     def wake(self, now: float) -> Sequence[Event]:
@@ -82,19 +82,20 @@ class Parse(BaseStage):
         out: list[Event] = []
         for run in self._runs:
             step(run, moment, out)
-        self._count_made(out)
+        self._count(out)
         return out
-
-    def _count_made(self, out: Sequence[Event]) -> None:
-        self._events += len(out)
 
     def _tally(self, what: str, lines: int) -> None:
         self._told[what] += lines
-        self.counts.read += lines
-        if what == "ignored":
-            self.counts.drop("ignored", lines)
-        else:
-            self.counts.passed += lines
+
+    def _count(self, out: Sequence[Event]) -> None:
+        """Bring the counts up to date, once a batch."""
+        self._events += len(out)
+        told, counts = self._told, self.counts
+        counts.read = sum(told.values())
+        counts.passed = counts.read - told["ignored"]
+        if told["ignored"]:
+            counts.dropped["ignored"] = told["ignored"]
 
     def _line(self, event: Event, moment: Moment, out: list[Event]) -> None:
         line = event.line
@@ -193,7 +194,7 @@ class Parse(BaseStage):
 
     def _of_session(self, found: JSON, moment: Moment) -> Run:
         """The run of a bare JSON line."""
-        run = self._of_nobody(moment)
+        run = self._bare or self._of_nobody(moment)
         session = session_of(found) if type(found) is dict else ""
         if not session or session == run.session:
             return run

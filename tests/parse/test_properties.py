@@ -35,7 +35,8 @@ WORDS = st.sampled_from([
 ])  # fmt: skip
 KEYS = st.sampled_from([
     "type", "subtype", "message", "content", "id", "name", "input", "tool_use_id", "is_error", "event", "index",
-    "delta", "content_block", "text", "thinking", "usage", "input_tokens", "output_tokens", "model", "modelUsage", "session_id",
+    "delta", "content_block",
+    "text", "thinking", "usage", "input_tokens", "output_tokens", "model", "modelUsage", "session_id",
     "uuid", "parent_tool_use_id", "timestamp", "tool_use_result", "tool_result_meta", "structuredPatch", "lines",
     "todos", "status", "taskId", "subject", "task", "tasks", "file_path", "old_string", "new_string", "edits", "errors",
     "permission_denials", "total_cost_usd", "duration_ms", "result", "error", "supersedes", "request", "patch",
