@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -30,17 +31,24 @@ def claude() -> Path:
 def play(claude: Path, tmp_path: Path) -> Iterator[Callable[..., Session]]:
     """Prepares a scenario: ``play("tour")`` gives the `Session`, its API already listening. Any number a test."""
     with ExitStack() as stack:
+        yield partial(_prepare, stack, claude, tmp_path)
 
-        def prepare(name: str, *, pace: float = 0.0) -> Session:
-            root = tmp_path / f"{name}-{len(list(tmp_path.iterdir()))}"
-            workspace, home = root / "shop", root / "home"
-            workspace.mkdir(parents=True)
-            home.mkdir()
-            scenario = SCENARIOS[name](workspace)
-            scenario.prepare(workspace)
-            mock = stack.enter_context(MockAnthropic(scenario, pace=pace))
-            session = Session(scenario, Sandbox(claude, home, workspace, mock.url), mock)
-            stack.callback(session.close)
-            return session
 
-        yield prepare
+@pytest.fixture(scope="module")
+def play_throughout(claude: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Session]]:
+    """As ``play``, for what goes on in the background of a module's tests."""
+    with ExitStack() as stack:
+        yield partial(_prepare, stack, claude, tmp_path_factory.mktemp("throughout"))
+
+
+def _prepare(stack: ExitStack, binary: Path, folder: Path, name: str, *, pace: float = 0.0) -> Session:
+    root = folder / f"{name}-{len(list(folder.iterdir()))}"
+    workspace, home = root / "shop", root / "home"
+    workspace.mkdir(parents=True)
+    home.mkdir()
+    scenario = SCENARIOS[name](workspace)
+    scenario.prepare(workspace)
+    mock = stack.enter_context(MockAnthropic(scenario, pace=pace))
+    session = Session(scenario, Sandbox(binary, home, workspace, mock.url), mock)
+    stack.callback(session.close)
+    return session

@@ -76,18 +76,19 @@ class Session:
         """Where the processes' complaints are collected."""
         return self.sandbox.home / "stderr"
 
+    def chain(self, *commands: Sequence[str]) -> list[subprocess.Popen[bytes]]:
+        """Start *commands* as a pipe; the last one's output is ours to read."""
+        processes: list[subprocess.Popen[bytes]] = []
+        for command in commands:
+            source = processes[-1].stdout if processes else None
+            processes.append(self.start(command, stdin=source.fileno() if source else None))
+            if source:
+                source.close()  # ours; the process that reads it has its own
+        return processes
+
     def pipe(self, *commands: Sequence[str]) -> Done:
         """Run *commands* as a pipe to its end."""
-        processes: list[subprocess.Popen[bytes]] = []
-        source: int | None = None
-        for command in commands:
-            process = self.start(command, stdin=source)
-            if processes:
-                assert processes[-1].stdout is not None
-                processes[-1].stdout.close()  # ours; the process that reads it has its own
-            assert process.stdout is not None
-            source = process.stdout.fileno()
-            processes.append(process)
+        processes = self.chain(*commands)
         output, _ = processes[-1].communicate(timeout=PATIENCE_S)
         statuses = [process.wait(PATIENCE_S) for process in processes]
         return Done(output, statuses, self.stderr_path.read_text())

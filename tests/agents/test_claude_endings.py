@@ -1,12 +1,14 @@
 """The ways in which a run of the real CLI ends: whoever is killed or stops reading, nothing is lost, no one is left."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,25 @@ STALL_S = 20.0
 
 #: Three megabytes as fast as it goes, then a last line and the end: as agents do that do not wait at all.
 _BURST = "import os\nfor _ in range(30000): os.write(1, b'x' * 99 + b'\\n')\nos.write(1, b'the end\\n')"
+
+
+@dataclass(frozen=True, slots=True)
+class Stalled:
+    """Two runs whose output nobody has read since *began* (monotonic seconds): the CLI's and the burst's."""
+
+    session: Session
+    of_claude: subprocess.Popen[bytes]
+    of_burst: subprocess.Popen[bytes]
+    began: float
+
+
+@pytest.fixture(scope="module", autouse=True)
+def stalled(play_throughout: Callable[..., Session]) -> Stalled:
+    """Begins before the first test of this module, so that nothing waits for it but the last."""
+    session, stand_in = play_throughout("big"), play_throughout("hello")
+    of_claude = session.start(session.run("--tee", str(session.sandbox.home / "tee")))
+    of_burst = stand_in.start([AGENTPIPE, "run", "--", sys.executable, "-c", _BURST])
+    return Stalled(session, of_claude, of_burst, time.monotonic())
 
 
 def begun(session: Session, *options: str) -> subprocess.Popen[bytes]:
@@ -93,17 +114,22 @@ def test_an_agent_killed_outright_leaves_no_tool_behind(play: Callable[..., Sess
     assert told(session).type == "run_failed"
 
 
-@pytest.mark.parametrize(("option", "reason"), [("--timeout", "timeout"), ("--idle-timeout", "idle_timeout")])
-def test_a_timeout_ends_the_run_with_124(play: Callable[..., Session], option: str, reason: str) -> None:
-    """While a tool runs the CLI is silent, but for one line after 3 s."""
-    session = play("slow")
-    process = begun(session, option, "4s")
-    returncode, exited = ended(session, process)
-    assert returncode == 124
-    assert exited.payload["reason"] == reason
-    terminal = told(session)
-    assert terminal.type in {"run_failed", "run_cancelled"}
-    assert terminal.payload["reason"] == reason
+def test_a_timeout_ends_the_run_with_124(play: Callable[..., Session]) -> None:
+    """While a tool runs the CLI is silent, but for one line after 3 s. Both limits at once, on a run each."""
+    sessions = {"timeout": play("slow"), "idle_timeout": play("slow")}
+
+    def timed_out(reason: str) -> None:
+        session = sessions[reason]
+        process = begun(session, f"--{reason.replace('_', '-')}", "6s")
+        returncode, exited = ended(session, process)
+        assert returncode == 124
+        assert exited.payload["reason"] == reason
+        terminal = told(session)
+        assert terminal.type in {"run_failed", "run_cancelled"}
+        assert terminal.payload["reason"] == reason
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(timed_out, sessions))
 
 
 def test_a_reader_that_goes_away_ends_the_agent(play: Callable[..., Session]) -> None:
@@ -115,40 +141,6 @@ def test_a_reader_that_goes_away_ends_the_agent(play: Callable[..., Session]) ->
     assert session.descendants() == {}
     assert done.stderr == ""
     assert len(session.mock.requests) < len(session.scenario.main)
-
-
-def test_a_reader_that_stalls_loses_nothing(play: Callable[..., Session]) -> None:
-    """The CLI gives up on a stalled reader after 10 s, others at once, and exit 0 with a cut last line."""
-    session, stand_in = play("big"), play("hello")
-    burst = [AGENTPIPE, "run", "--", sys.executable, "-c", _BURST]
-    with ThreadPoolExecutor() as pool:
-        of_claude = pool.submit(read_after_a_stall, session, session.run("--tee", str(session.sandbox.home / "tee")))
-        of_burst = pool.submit(read_after_a_stall, stand_in, burst)
-    check_whole(of_claude.result(), (session.sandbox.home / "tee").read_bytes())
-    check_whole(of_burst.result(), (b"x" * 99 + b"\n") * 30_000 + b"the end\n")
-    assert b'"type":"result"' in (session.sandbox.home / "tee").read_bytes().splitlines()[-1]
-    assert session.mock.requests[-1].turn == len(session.scenario.main) - 1
-
-
-def read_after_a_stall(session: Session, command: list[str]) -> tuple[bytes, int]:
-    process = session.start(command)
-    time.sleep(STALL_S)
-    output, _ = process.communicate(timeout=PATIENCE_S)
-    return output, process.returncode
-
-
-def check_whole(stalled: tuple[bytes, int], expected: bytes) -> None:
-    output, returncode = stalled
-    found = events(output)
-    assert returncode == 0
-    assert found[-1].type == "process_exited"
-    assert found[-1].payload["exit_code"] == 0
-    carried = [event for event in found if event.type == "process_output" and event.payload["stream"] == "stdout"]
-    lines = expected.splitlines()
-    assert len(carried) == len(lines)
-    for event, line in zip(carried, lines, strict=True):
-        assert (line in event.line) or event.payload["text"].encode() == line
-    assert [event.sequence for event in found] == list(range(1, len(found) + 1))
 
 
 def test_a_stalled_reader_does_not_slow_the_agent(play: Callable[..., Session], tmp_path: Path) -> None:
@@ -174,3 +166,70 @@ def test_a_run_killed_outright_takes_the_agent_with_it(play: Callable[..., Sessi
     process.kill()
     process.communicate(timeout=PATIENCE_S)
     wait_until(lambda: not session.descendants(), "nothing of the session is left")
+
+
+def test_a_reader_that_never_reads_again_is_said_to_have_missed_something(play: Callable[..., Session]) -> None:
+    """A run that is told to end does not wait for ever; what the reader missed is in the file, and counted."""
+    session = play("big")
+    tee = session.sandbox.home / "tee"
+    process = session.start(session.run("--tee", str(tee), "--grace", "0.5s"))
+    wait_until(lambda: len(session.mock.requests) == len(session.scenario.main), "the agent has had all its turns")
+    wait_until(lambda: list(session.descendants()) == [process.pid], "the agent has ended")
+    process.terminate()
+    assert status(process.wait(PATIENCE_S)) == 143
+    assert re.search(r"\d+ bytes of output were not delivered", session.stderr_path.read_text())
+    assert b'"type":"result"' in tee.read_bytes().splitlines()[-1]
+
+
+def test_a_signal_at_any_turn_leaves_a_whole_story_and_nobody(play: Callable[..., Session]) -> None:
+    """Whatever the agent is doing just then: every result has its call, every line its event, every process its end."""
+    sessions = {(1, "SIGINT"): play("tour"), (3, "SIGTERM"): play("tour"), (6, "SIGINT"): play("tour")}
+
+    def interrupted(moment: tuple[int, str]) -> None:
+        turn, sent = moment
+        session = sessions[moment]
+        process = session.start(session.run("--tee", str(session.sandbox.home / "tee")))
+        wait_until(lambda: len(session.mock.requests) >= turn, f"the model is asked for answer {turn}")
+        process.send_signal(signal.Signals[sent])
+        ended(session, process)
+        check_story(session)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(interrupted, sessions))
+
+
+def check_story(session: Session) -> None:
+    carried = [event for event in events(saved(session).read_bytes()) if event.type == "process_output"]
+    lines = (session.sandbox.home / "tee").read_bytes().splitlines()
+    assert len([event for event in carried if event.payload["stream"] == "stdout"]) == len(lines)
+    found = events(session.pipe(["cat", str(saved(session))], PARSE).output)
+    assert [event.sequence for event in found] == list(range(1, len(found) + 1))
+    assert told(session).type == "run_cancelled"
+    calls = {event.payload["tool_use_id"] for event in found if event.type == "agent_tool_call"}
+    results = {event.payload["tool_use_id"] for event in found if event.type == "agent_tool_result"}
+    assert results <= calls
+
+
+def test_a_reader_that_stalls_loses_nothing(stalled: Stalled) -> None:
+    """The CLI gives up on a stalled reader after 10 s, others at once, and exit 0 with a cut last line."""
+    time.sleep(max(0.0, stalled.began + STALL_S - time.monotonic()))
+    session = stalled.session
+    raw = (session.sandbox.home / "tee").read_bytes()
+    check_whole(stalled.of_claude, raw)
+    check_whole(stalled.of_burst, (b"x" * 99 + b"\n") * 30_000 + b"the end\n")
+    assert b'"type":"result"' in raw.splitlines()[-1]
+    assert session.mock.requests[-1].turn == len(session.scenario.main) - 1
+
+
+def check_whole(process: subprocess.Popen[bytes], expected: bytes) -> None:
+    output, _ = process.communicate(timeout=PATIENCE_S)
+    found = events(output)
+    assert process.returncode == 0
+    assert found[-1].type == "process_exited"
+    assert found[-1].payload["exit_code"] == 0
+    carried = [event for event in found if event.type == "process_output" and event.payload["stream"] == "stdout"]
+    lines = expected.splitlines()
+    assert len(carried) == len(lines)
+    for event, line in zip(carried, lines, strict=True):
+        assert (line in event.line) or event.payload["text"].encode() == line
+    assert [event.sequence for event in found] == list(range(1, len(found) + 1))
