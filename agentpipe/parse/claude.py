@@ -33,12 +33,13 @@ _OWN_TYPES = frozenset({"stream_event", "rate_limit_event", "control_request", "
 class _Line:
     """What every part of one line shares."""
 
-    __slots__ = ("at", "found", "moment", "own", "scope", "size", "uuid")
+    __slots__ = ("at", "found", "moment", "own", "scope", "size", "synthetic", "uuid")
 
     def __init__(self, found: dict[str, JSON], clock: Clock, moment: Moment, size: int) -> None:
         self.found = found
         self.moment = moment
         self.size = size
+        self.synthetic = False  # whether the CLI itself speaks in the agent's name
         own = found.get("timestamp")
         self.own = source_time(own) if own is not None else None
         self.at = clock.at(self.own, moment)
@@ -176,6 +177,7 @@ class Claude:
         found, message = line.found, mapping(line.found.get("message"))
         message_id = string(message.get("id")) or line.uuid or f"line-{self._lines}"
         model = model_of(message)
+        line.synthetic = not model and message.get("model") == "<synthetic>"
         failed = string(found["error"]) if "error" in found else ""
         out = self._texts.retract(found["supersedes"], line.at) if "supersedes" in found else []
         if failed and not model:
@@ -225,7 +227,7 @@ class Claude:
         payload: dict[str, Any] = {"message_id": name, "index": index, "text": whole_text, "final": True, **marks}
         if line.found.get("aborted") is True:
             payload["aborted"] = True
-        if mapping(line.found.get("message")).get("model") == "<synthetic>":
+        if line.synthetic:
             payload["synthetic"] = True
         draft = Draft(type, payload, line.at, line.scope)
         self._texts.told(line.uuid, draft)
@@ -249,7 +251,7 @@ class Claude:
     def _returned(self, block: dict[str, JSON], structured: JSON, line: _Line) -> list[Draft]:
         """A result; *structured* is the line's own form of it, None when the line holds several."""
         meta: dict[str, JSON] = {}
-        if "tool_result_meta" in line.found:
+        if block.get("is_error") is True and "tool_result_meta" in line.found:
             metas = map(mapping, items(line.found["tool_result_meta"]))
             meta = next((meta for meta in metas if meta.get("id") == block.get("tool_use_id")), meta)
         return self._calls.result(block, structured, meta, line.scope, line.at, line.own, line.moment)

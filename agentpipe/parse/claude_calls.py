@@ -157,9 +157,16 @@ def _took_ms(call: _Call, at: str, own: str | None, moment: Moment) -> int | Non
     Two lines of one read tell no time apart, so nothing is said about them.
     """
     alike = (own is not None) == call.own
-    took_s = seconds(at) - seconds(call.at) if alike else moment.now - call.read
+    took_s = _between(call.at, at) if alike else moment.now - call.read
     told = own is not None and call.own
     return round(took_s * 1000) if took_s > 0 or (told and took_s == 0) else None
+
+
+def _between(start: str, end: str) -> float:
+    """Seconds from *start* to *end*, which mostly lie in one minute, so that their seconds tell the difference."""
+    if start[:17] == end[:17] and len(start) == len(end) == 24:
+        return round(float(end[17:23]) - float(start[17:23]), 3)
+    return seconds(end) - seconds(start)
 
 
 def _detail(structured: dict[str, JSON]) -> dict[str, JSON]:

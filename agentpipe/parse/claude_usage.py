@@ -44,10 +44,10 @@ class Ledger:
         self._counted[message_id] = None
         if len(self._counted) > _REMEMBERED:
             del self._counted[next(iter(self._counted))]
-        payload: dict[str, JSON] = {"model": model} if model else {}
-        payload.update(found)
-        payload["context_used"] = sum(found.values()) - found["output_tokens"]
-        payload["cumulative"] = False
+        context = sum(found.values()) - found["output_tokens"]
+        payload: dict[str, JSON] = {"model": model, **found, "context_used": context, "cumulative": False}
+        if not model:
+            del payload["model"]
         if not final:
             payload["provisional"] = True
         return payload
@@ -79,15 +79,19 @@ def _tokens(usage: dict[str, JSON]) -> dict[str, int]:
     """The schema's names; empty when there is no usage. The cache's nested counts stand in for a top one of 0."""
     if "input_tokens" not in usage and "output_tokens" not in usage:
         return {}
-    written = whole(usage.get("cache_creation_input_tokens")) or 0
+    written = _count(usage.get("cache_creation_input_tokens"))
     if not written and "cache_creation" in usage:
-        written = sum(whole(count) or 0 for count in mapping(usage.get("cache_creation")).values())
+        written = sum(map(_count, mapping(usage["cache_creation"]).values()))
     return {
-        "input_tokens": whole(usage.get("input_tokens")) or 0,
-        "output_tokens": whole(usage.get("output_tokens")) or 0,
-        "cache_read_tokens": whole(usage.get("cache_read_input_tokens")) or 0,
+        "input_tokens": _count(usage.get("input_tokens")),
+        "output_tokens": _count(usage.get("output_tokens")),
+        "cache_read_tokens": _count(usage.get("cache_read_input_tokens")),
         "cache_write_tokens": written,
     }
+
+
+def _count(value: JSON) -> int:
+    return value if type(value) is int else whole(value) or 0
 
 
 def _over_models(models: dict[str, JSON]) -> dict[str, int]:
@@ -101,7 +105,7 @@ def _over_models(models: dict[str, JSON]) -> dict[str, int]:
         "cache_read_tokens": "cacheReadInputTokens",
         "cache_write_tokens": "cacheCreationInputTokens",
     }
-    return {ours: sum(whole(row.get(theirs)) or 0 for row in rows) for ours, theirs in names.items()}
+    return {ours: sum(_count(row.get(theirs)) for row in rows) for ours, theirs in names.items()}
 
 
 def model_of(message: dict[str, JSON]) -> str:

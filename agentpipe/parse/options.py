@@ -12,14 +12,14 @@ FORMATS = ("claude", "plain")
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ParseOptions:
-    """\b
+    """Takes an agent's own lines and the events of run alike, and finds out by itself whose they are. Events that are
+    parsed already pass as they are.
+
+    \b
     claude -p "…" --output-format stream-json --verbose | agentpipe parse
     agentpipe run -- claude -p "…" --output-format stream-json --verbose | agentpipe parse
     agentpipe parse < saved.jsonl
-
-    Takes an agent's own lines and the events of ``agentpipe run`` alike, and finds out by itself whose they are.
-    Events that are parsed already pass as they are.
-    """  # noqa: D301, D400, D415 - click reads \b as a character; the text is the help of the command
+    """  # noqa: D301 - click reads \b as a character
 
     format: str = option(
         "auto", "The agent whose output this is; auto looks at what comes.", choices=("auto", *FORMATS)

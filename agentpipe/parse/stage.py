@@ -100,7 +100,7 @@ class Parse(BaseStage):
     def _line(self, event: Event, moment: Moment, out: list[Event]) -> None:
         line = event.line
         self._lines += 1
-        if event.type == "gap" and not event.run_id:
+        if event.type and event.type == "gap" and not event.run_id:
             self._oversize(event, moment, out)
             return
         if line[:1] in _BRACKETS or line.lstrip()[:1] in _BRACKETS:

@@ -4,6 +4,7 @@ A filter's options are those of its stage, plus the ones every filter has.
 """
 
 import dataclasses
+import inspect
 import json
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -35,7 +36,7 @@ def filter_command(name: str) -> click.Command:
     spec = catalog.stage_spec(name)
     both = _joined(spec)
 
-    @command(name, both, summary=spec.summary, help=spec.options.__doc__ or "")
+    @command(name, both, summary=spec.summary, help=inspect.cleandoc(spec.options.__doc__ or ""))
     def run(options: Any) -> int:
         return _run(spec, options)
 
