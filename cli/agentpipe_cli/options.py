@@ -5,6 +5,7 @@ help with defaults, environment variables and bounds.
 """
 
 import dataclasses
+import inspect
 import types
 from collections.abc import Callable
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -64,12 +65,13 @@ class _Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click's; an option in the settings that is none of ours is an error, for it may be a typing mistake."""
-        fields = {_setting(param.opts[0]): param.name for param in self.params if isinstance(param, click.Option)}
+        fields = {_setting(param.opts[0]): param for param in self.params if isinstance(param, click.Option)}
         found: dict[str, Any] = {}
         for key, value in (ctx.default_map or {}).items():
             if key not in fields:
                 ctx.fail(f"[{self.name}] in config.toml: there is no option {key.replace('_', '-')!r}")
-            found[str(fields[key])] = value
+            param = fields[key]
+            found[str(param.name)] = [value] if param.multiple else value
         ctx.default_map = found
         return super().parse_args(ctx, args)
 
@@ -93,7 +95,7 @@ def command(
         fields = dataclasses.fields(options)
 
         def body(**values: Any) -> Any:
-            given = {field.name: values.pop(field.name) for field in fields}
+            given = {field.name: _whole(field, values.pop(field.name)) for field in fields}
             return function(options(**given), **values)
 
         arguments = reversed(getattr(function, "__click_params__", []))
@@ -104,7 +106,7 @@ def command(
                 *arguments,
                 *(_option(name, field, hint) for field, hint in zip(fields, _hints(options), strict=True)),
             ],
-            help=f"{summary}\n\n{help}",
+            help=f"{summary}\n\n{inspect.cleandoc(help)}",
             short_help=summary,
             epilog=epilog,
             context_settings={"help_option_names": ["-h", "--help"], **(context or {})},
@@ -128,6 +130,11 @@ def _hints(options: type[Any]) -> list[Any]:
     return [hints[field.name] for field in dataclasses.fields(options)]
 
 
+def _whole(field: "dataclasses.Field[Any]", value: Any) -> Any:
+    """The lists of a repeated option as one."""
+    return tuple(name for names in value for name in names) if field.metadata.get("unit") == "names" else value
+
+
 def _setting(flag: str) -> str:
     """The option's name in the settings file and, in capitals, at the end of its environment variable."""
     return flag.lstrip("-").replace("-", "_")
@@ -141,15 +148,17 @@ def _option(command_name: str, field: "dataclasses.Field[Any]", hint: Any) -> cl
     if hint is bool:
         return click.Option([flag, field.name], is_flag=True, default=default, help=help_text, envvar=variable)
     kind: Any = _kind(facts, hint)
+    several = facts.get("unit") == "names"  # may be repeated: the lists add up
     shown = _shown(facts, default)
     if shown:
         help_text += f"  [default: {shown}]"
     return click.Option(
         [flag, field.name],
         type=kind,
-        default=default,
+        default=[default] if several else default,
+        multiple=several,
         help=help_text,
-        metavar=facts.get("metavar"),
+        metavar=facts.get("metavar") or ("N" if _plain(hint) in (int, float) and not facts.get("unit") else None),
         show_default=False,
         envvar=variable,
     )
@@ -165,11 +174,11 @@ def _kind(facts: Any, hint: Any) -> Any:
         return _Names()
     if unit == "path":
         return click.Path()
-    plain = _plain(hint)
+    plain, bounded = _plain(hint), low is not None or high is not None
     if plain is int:
-        return click.IntRange(low, high)
+        return click.IntRange(low, high) if bounded else click.INT
     if plain is float:
-        return click.FloatRange(low, high)
+        return click.FloatRange(low, high) if bounded else click.FLOAT
     return str
 
 

@@ -65,6 +65,7 @@ def test_defaults_are_the_fields() -> None:
         (["--wait", "none"], "wait", 0.0),
         (["--room", "1MiB"], "room", 1 << 20),
         (["--types", "a, b,,c"], "types", ("a", "b", "c")),
+        (["--types", "a", "--types", "b,c"], "types", ("a", "b", "c")),
         (["--kinds", ""], "kinds", ()),
         (["--file", "x y"], "file", "x y"),
         (["--mode", "quick"], "mode", "quick"),
@@ -111,6 +112,7 @@ def test_help_shows_every_option_with_its_default_and_starts_with_examples() -> 
 def test_the_environment_names_an_option_as_the_command_line_does() -> None:
     env = {"AGENTPIPE_TRY_IT_TO": "4", "AGENTPIPE_TRY_IT_QUIETLY": "1", "AGENTPIPE_TRY_IT_FOLLOW": "false"}
     assert given(env=env) == dataclasses.replace(Options(), last=4, quietly=True, follow=False)
+    assert given(env={"AGENTPIPE_TRY_IT_TYPES": "a,b"}).types == ("a", "b")
     assert given("--to", "5", env=env).last == 5
     assert "'--to': 'zero'" in refused(env={"AGENTPIPE_TRY_IT_TO": "zero"})
 
