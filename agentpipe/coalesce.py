@@ -6,7 +6,7 @@ waits. A waiting chunk is dropped, and declared in its place, in two cases only:
 come, or an exempt event would have to wait for nothing but it.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from agentpipe.delay import Delay, Held, Lane
 from agentpipe.event import TERMINAL_TYPES, Event
@@ -51,6 +51,9 @@ class Coalesce(Delay):
         self._debounce = debounce
         # changing: per run the text that was last handed on and until when its chunks wait
         self._quiet: dict[str, tuple[tuple[object, ...], float]] = {}
+
+    def _passed(self, events: Sequence[Event], now: float) -> int:  # noqa: ARG002 - chunks are looked at one by one
+        return 0
 
     def _admit(self, event: Event, now: float, out: list[Event]) -> None:
         chunk = None if event.type in self._exempt else Chunk.read(event)

@@ -107,6 +107,11 @@ class Spill(BaseStage):
         self.keep()
         return ()
 
+    @property
+    def held(self) -> int:
+        """Events that memory holds or that are under way from there: what a crash would cost."""
+        return self._memory.count + len(self._under_way)
+
     def keep(self) -> None:
         """Put memory on disk, in its place; what was under way may come twice, which is better than not at all."""
         held = [*self._under_way, *self._memory.take(self._memory.size_bytes + 1)]
@@ -124,7 +129,7 @@ class Spill(BaseStage):
     def _spill(self, events: Sequence[Event]) -> None:
         blocks = _blocks(events)
         found_empty = not self._store.count
-        self._store.append(blocks, behind=self._memory.count + len(self._under_way))
+        self._store.append(blocks, behind=self.held)
         self._spilled += len(events)
         if found_empty and len(blocks) == 1:
             self._copy = events

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from agentpipe.buffer import BufferOptions, build
+from agentpipe.errors import OutputError
+from agentpipe.spilling import Spill
 from agentpipe.stage import Stage
 
 __all__ = ["opened"]
@@ -19,7 +21,6 @@ def opened(options: BufferOptions) -> Iterator[Stage]:
         yield build(options)
         return
     from agentpipe.io.spill_file import SpillFile  # SQLite costs 5 ms of start-up, which only this setting pays
-    from agentpipe.spilling import Spill
 
     store = SpillFile(options.spill)
     try:
@@ -28,6 +29,15 @@ def opened(options: BufferOptions) -> Iterator[Stage]:
         try:
             yield stage
         finally:
-            stage.keep()
+            _keep(stage)
     finally:
         store.close()
+
+
+def _keep(stage: Spill) -> None:
+    """Have *stage* write down what memory holds; where that fails the error says how much is lost."""
+    in_memory = stage.held
+    try:
+        stage.keep()
+    except OutputError as error:
+        raise OutputError(error.target, f"{error.problem}; {in_memory} events that memory held are lost") from error

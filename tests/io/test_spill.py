@@ -191,6 +191,16 @@ def test_however_it_ends_what_was_held_is_in_the_file(path: str) -> None:
         assert stage.counts.left == 0
 
 
+def test_when_even_the_end_cannot_be_written_the_loss_is_told(path: str) -> None:
+    def ended_on_a_full_disk() -> None:
+        with opened(BufferOptions(spill=path)) as stage:
+            stage.feed([make("t", {"text": "x" * 100_000}, run_id="r", agent_id="a", sequence=1, at=timestamp(0))], 0)
+            stage._store._database.execute("PRAGMA max_page_count = 5")
+
+    with pytest.raises(OutputError, match="database or disk is full; 1 events that memory held are lost"):
+        ended_on_a_full_disk()
+
+
 class Spilled(RuleBasedStateMachine):
     """The real file against a list, closed and opened at any moment."""
 
