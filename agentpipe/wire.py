@@ -5,9 +5,11 @@ The rule this module keeps: **nothing is encoded twice and nothing is believed.*
 frozen class after strict validation, or a ProtocolError that says which field is wrong.
 """
 
+import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 
@@ -90,6 +92,62 @@ def verdict(code: int | None) -> Verdict:
     if code is not None and 4400 <= code < 4500:
         return Verdict.STOP
     return Verdict.BACKOFF
+
+
+# --- what both directions need
+
+_Message = TypeVar("_Message", "_Inbound", "HubMessage")
+
+_EVENTS = re.compile(rb'"events"\s*:\s*\[')
+
+
+def _decoded(decoder: "msgspec.json.Decoder[_Message]", data: bytes) -> tuple[_Message, list[bytes]]:
+    """A message and the bytes of its events. Raises ProtocolError: ``bad_json``, ``bad_message``."""
+    try:
+        message = decoder.decode(data)
+        return message, [bytes(raw) for raw in message.events or ()]
+    except msgspec.ValidationError as error:
+        raise ProtocolError("bad_message", str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        problem = str(error)
+    try:
+        return _decoded_slowly(decoder, data)
+    except msgspec.ValidationError as error:
+        raise ProtocolError("bad_message", str(error)) from None
+    except (ValueError, RecursionError):
+        raise ProtocolError("bad_json", problem) from None
+
+
+def _decoded_slowly(decoder: "msgspec.json.Decoder[_Message]", data: bytes) -> tuple[_Message, list[bytes]]:
+    """Valid JSON that the quick decoder refuses: an escaped lone surrogate, which a text cut in two may well have, in
+    one of the events. Raises ValueError.
+    """
+    found = _EVENTS.search(data)
+    if found is None:
+        raise ValueError("text that is not Unicode")
+    message = decoder.decode(data[: found.end()] + b"]}")
+    text = data[found.end() :].decode()
+    lines: list[bytes] = []
+    place = 0
+    while not text.startswith("]", place := _after_space(text, place)):
+        _, end = _ELEMENT.raw_decode(text, place)
+        lines.append(text[place:end].encode())
+        place = _after_space(text, end)
+        if text.startswith(",", place):
+            place += 1
+        elif not text.startswith("]", place):
+            raise ValueError("`,` or `]` expected")
+    decode(b'{"events":[' + text[place:].encode())  # what follows is checked too
+    return message, lines
+
+
+_ELEMENT = json.JSONDecoder()
+
+
+def _after_space(text: str, place: int) -> int:
+    while place < len(text) and text[place] in " \t\r\n":
+        place += 1
+    return place
 
 
 # --- client → hub
@@ -178,16 +236,11 @@ def parse_client_message(data: bytes) -> ClientMessage:
         lines = _lines(data)
         if len(lines) > 1 and _has_run(lines[0]):
             return Publish(lines)
-    try:
-        head = _INBOUND.decode(data)
-    except msgspec.ValidationError as error:
-        raise ProtocolError("bad_message", str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError("bad_json", str(error)) from None
+    head, lines = _decoded(_INBOUND, data)
     if isinstance(head.run_id, str):
         return Publish([data.strip()])
     if head.type == "publish":
-        return _publish(head)
+        return _publish(head, lines)
     if len(data) > MAX_MESSAGE_BYTES:
         raise ProtocolError("too_large", f"a message that publishes nothing has at most {MAX_MESSAGE_BYTES} bytes")
     return _control(head, data)
@@ -208,11 +261,10 @@ def _has_run(line: bytes) -> bool:
         return b'"run_id"' in line  # a torn first event does not make the rest something else
 
 
-def _publish(head: _Inbound) -> Publish:
+def _publish(head: _Inbound, lines: list[bytes]) -> Publish:
     if head.events is None:
         raise ProtocolError("bad_message", "publish: `events` is missing")
     # An event that was written over several lines becomes one line: JSON has no newline inside its strings.
-    lines = [bytes(raw) for raw in head.events]
     return Publish([line.replace(b"\n", b" ") if b"\n" in line else line for line in lines])
 
 
@@ -394,7 +446,7 @@ def close_frame(code: int, reason: str) -> bytes:
 
 
 class HubMessage(msgspec.Struct, gc=False, rename={"first": "from", "last": "to"}):
-    """Any message of the hub; fields that its type does not have are None. ``events`` are the events' bytes.
+    """Any message of the hub; fields that its type does not have are None. ``lines`` are the events' bytes.
 
     ``code`` is a string in ``error`` and a number in ``bye``; ``first`` and ``last`` are ``from`` and ``to`` of a gap.
     """
@@ -432,23 +484,16 @@ class HubMessage(msgspec.Struct, gc=False, rename={"first": "from", "last": "to"
     agent_id: str | None = None
     status: str | None = None
     filter: dict[str, Any] | None = None
-
-    @property
-    def lines(self) -> list[bytes]:
-        """The events of an ``events`` message, each as its line."""
-        return [bytes(raw) for raw in self.events or ()]
+    lines: list[bytes] = []
 
 
 def parse_hub_message(data: bytes | str) -> HubMessage:
     """Understand one message of the hub without decoding its events. Raises ProtocolError (``bad_json``,
     ``bad_message``).
     """
-    try:
-        return _HUB.decode(data)
-    except msgspec.ValidationError as error:
-        raise ProtocolError("bad_message", str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError("bad_json", str(error)) from None
+    message, lines = _decoded(_HUB, data.encode() if isinstance(data, str) else data)
+    message.lines = lines
+    return message
 
 
 _HUB = msgspec.json.Decoder(HubMessage)

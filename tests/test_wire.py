@@ -73,6 +73,15 @@ class TestClientMessages:
         found = wire.parse_client_message(b'{"type":"publish","events":[ ' + EVENT + b" , " + EVENT + b"]}")
         assert found == wire.Publish([EVENT, EVENT])
 
+    def test_a_lone_surrogate_in_an_event_does_not_spoil_its_batch(self):
+        lines = [b'{"run_id":"r","t":"\\ud83d"}', EVENT, b"7", b'{"a":"]}"}']
+        message = b'{"type":"publish","events":[ %b ,%b,%b, %b ] ,"x":1}' % tuple(lines)
+        assert wire.parse_client_message(message) == wire.Publish(lines)
+        for end in (b"", b"]", b"]}}", b",", b"}", b",1]}x", b" 1]}"):
+            assert refused(b'{"type":"publish","events":[%b%b' % (lines[0], end)).startswith("bad_json")
+        found = wire.parse_hub_message(wire.events_message(b"1", 0, 4, b",".join(lines)))
+        assert (found.prev, found.pos, found.lines) == (0, 4, lines)
+
     def test_an_event_written_over_several_lines_becomes_one_line(self):
         found = wire.parse_client_message(b'{"type":"publish","events":[{"type":\n"x"}]}')
         assert found == wire.Publish([b'{"type": "x"}'])

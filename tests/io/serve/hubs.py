@@ -1,0 +1,195 @@
+"""A real `agentpipe serve` in a process of its own, and clients that keep to the protocol."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import websocket
+
+from agentpipe import wire
+from agentpipe.event import encode
+
+#: Generous, because the machine may be busy; nothing waits this long when all is well.
+PATIENCE_S = 30.0
+
+
+def until(true: Callable[[], Any], what: str = "it") -> Any:
+    """Poll *true* until it is."""
+    limit = time.monotonic() + PATIENCE_S
+    while not (found := true()):
+        assert time.monotonic() < limit, f"{what} did not happen"
+        time.sleep(0.01)
+    return found
+
+
+def event(number: int | None, run: str = "r", type_: str = "agent_output", size: int = 0, **more: Any) -> bytes:
+    head: dict[str, Any] = {"type": type_, "run_id": run, "agent_id": f"agent-{run}"}
+    if number is not None:
+        head |= {"sequence": number, "event_id": f"{run}:{number}"}
+    return encode({**head, "timestamp": "2026-11-20T07:00:00.000Z", "payload": {"text": "x" * size}, **more})
+
+
+def sequences(lines: list[bytes]) -> list[int]:
+    return [json.loads(line)["sequence"] for line in lines]
+
+
+class Hub:
+    """A hub on a port of its own; the folder keeps its token and store over restarts."""
+
+    def __init__(self, folder: Path, *options: str, store: str = "memory", stdin: int = subprocess.DEVNULL) -> None:
+        self.folder = folder
+        self.options = options
+        self.store = store if store == "memory" else str(folder / store)
+        self.stdin = stdin
+        self.port = 0
+        self.start()
+
+    def start(self) -> None:
+        ready = self.folder / "ready"
+        ready.unlink(missing_ok=True)
+        command = [
+            str(Path(sys.executable).parent / "agentpipe"), "serve", "--port", str(self.port), "--store", self.store,
+            "--token-file", str(self.folder / "token"), "--ready-file", str(ready), *self.options,
+        ]  # fmt: skip
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("AGENTPIPE_", "XDG_"))}
+        with open(self.folder / "stderr", "ab") as stderr:
+            self.process = subprocess.Popen(
+                command, stdin=self.stdin, stderr=stderr, env={**kept, "HOME": str(self.folder)}
+            )
+        until(lambda: ready.exists() or self.process.poll() is not None, "the start")
+        assert ready.exists(), self.stderr
+        self.url = ready.read_text().strip()
+        self.port = int(self.url.rstrip("/").rsplit(":", 1)[1])
+
+    @property
+    def token(self) -> str:
+        return (self.folder / "token").read_text().strip()
+
+    @property
+    def stderr(self) -> str:
+        return (self.folder / "stderr").read_text()
+
+    @property
+    def rss(self) -> int:
+        """Bytes in memory."""
+        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(PATIENCE_S)
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(PATIENCE_S)
+
+    def request(
+        self, path: str, body: bytes | None = None, *, token: str | None = "", method: str | None = None, **headers: str
+    ) -> tuple[int, Any, bytes]:
+        """Status, headers and body; *token* None sends none, ``""`` the right one."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        if token is not None:
+            named["Authorization"] = f"Bearer {token or self.token}"
+        request = urllib.request.Request(self.url + path.lstrip("/"), data=body, headers=named, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+                return answer.status, answer.headers, answer.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.headers, error.read()
+
+    def json(self, path: str, body: bytes | None = None, **more: Any) -> Any:
+        status, _, text = self.request(path, body, **more)
+        assert status == 200, text
+        return json.loads(text)
+
+
+class Client:
+    """A WebSocket client. Its subscriptions check `prev` against their own position and collect the lines."""
+
+    def __init__(self, hub: Hub, *, token: str | None = "", path: str = "ws", **options: Any) -> None:
+        header = [] if token is None else [f"Authorization: Bearer {token or hub.token}"]
+        self.socket = websocket.create_connection(
+            hub.url.replace("http", "ws") + path, header=header + options.pop("header", []), timeout=PATIENCE_S,
+            subprotocols=[wire.PROTOCOL], suppress_origin=True, **options,
+        )  # fmt: skip
+        self.lines: list[bytes] = []
+        self.position: int | None = None
+        self.epoch = ""
+        self.gaps: list[tuple[int | None, int | None, str | None]] = []
+        self.settled = 0
+        self.others: list[wire.HubMessage] = []
+
+    def send(self, *messages: Any) -> None:
+        for message in messages:
+            text = message if isinstance(message, bytes) else json.dumps(message).encode()
+            self.socket.send(text)
+
+    def receive(self) -> wire.HubMessage:
+        """The next message of any kind."""
+        text = self.socket.recv()
+        assert text, "the connection was closed"
+        return wire.parse_hub_message(text)
+
+    def next(self, *types: str) -> wire.HubMessage:
+        """The next message of these types; what comes before it is taken note of."""
+        limit = time.monotonic() + PATIENCE_S
+        while time.monotonic() < limit:
+            message = self.receive()
+            self.note(message)
+            if message.type in types:
+                return message
+        raise AssertionError(f"no {types} came, but {self.others[-5:]}")
+
+    def note(self, message: wire.HubMessage) -> None:
+        if message.type == "events":
+            assert message.prev == self.position
+            self.position = message.pos
+            self.lines += message.lines
+        elif message.type == "gap":
+            self.gaps.append((message.first, message.last, message.reason))
+            self.position = message.last
+        elif message.type == "subscription_confirmed":
+            assert message.position is not None
+            self.position, self.epoch = message.position.offset, message.position.epoch
+        elif message.type == "ack":
+            self.settled = message.count or 0
+        else:
+            self.others.append(message)
+
+    def subscribe(self, own_id: Any = 1, **more: Any) -> wire.HubMessage:
+        self.send({"type": "subscribe", "id": own_id, **more})
+        return self.next("subscription_confirmed")
+
+    def read(self, count: int) -> list[bytes]:
+        """Read on until *count* lines came in all."""
+        while len(self.lines) < count:
+            self.next("events")
+        return self.lines
+
+    def publish(self, *lines: bytes, wait: bool = True) -> None:
+        before = self.settled
+        self.send(b'{"type":"publish","events":[%b]}' % b",".join(lines))
+        while wait and self.settled < before + len(lines):
+            self.next("ack")
+
+    def closed_with(self) -> int:
+        """Read to the end; the close code."""
+        while True:
+            opcode, data = self.socket.recv_data()
+            if opcode == websocket.ABNF.OPCODE_CLOSE:
+                return int.from_bytes(data[:2], "big")
+            self.note(wire.parse_hub_message(data))
+
+    def close(self) -> None:
+        self.socket.close()
+        self.socket.shutdown()  # close() leaves the socket open after the other side closed first
