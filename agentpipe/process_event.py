@@ -184,16 +184,16 @@ def _with_blanks(lines: list[Line], blanks: Sequence[int]) -> list[Line]:
 def _values(lines: list[bytes]) -> tuple[bytes, list[bytes], bytes]:
     """The payload's key, the value of each line, and what closes it: stated once when the lines are of one kind."""
     firsts = {line[:1] for line in lines}
-    if firsts <= _OPENERS and all_json(lines):
+    if firsts <= _OPENERS and _all_json(lines):
         return b'"data":', lines, b""
     if firsts.isdisjoint(_OPENERS | _BLANKS):
         if not b"\n".join(lines).translate(None, _PLAIN):
             return b'"text":"', lines, b'"'
         return b"", [_text(line) for line in lines], b""
-    return b"", [b'"data":' + line if is_json(line) else _text(line) for line in lines], b""
+    return b"", [b'"data":' + line if _is_json(line) else _text(line) for line in lines], b""
 
 
-def all_json(lines: list[bytes]) -> bool:
+def _all_json(lines: list[bytes]) -> bool:
     """Whether every one of *lines*, all of which open with a bracket, can be spliced into an event."""
     block = b"\n".join(lines)
     if b"\r" in block:
@@ -207,11 +207,11 @@ def all_json(lines: list[bytes]) -> bool:
     return True
 
 
-def is_json(line: bytes) -> bool:
+def _is_json(line: bytes) -> bool:
     """Whether *line* is a JSON object or array that can be spliced into an event: valid JSON, UTF-8, and without a
     carriage return (which is white space in JSON and the end of a line to many readers).
     """
-    return line.lstrip(b" \t")[:1] in _OPENERS and all_json([line])
+    return line.lstrip(b" \t")[:1] in _OPENERS and _all_json([line])
 
 
 def _text(line: bytes) -> bytes:

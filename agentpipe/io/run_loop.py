@@ -78,11 +78,11 @@ class RunLoop:
 
         Raises ReaderGone or OutputError, once the command has ended, when writing failed.
         """
-        self._write(self._events.started(program.words, program.folder, self._custody.child.pid, started_at))
+        self._send(self._events.started(program.words, program.folder, self._custody.child.pid, started_at))
         while not self._over(patience_s):
             self._turn()
         if not self._abandoned:
-            self._write(self._exited(started_at))
+            self._send(self._exited(started_at))
             self._flush(patience_s)
         if self._events.oversize:
             self._warn(f"{self._events.oversize} lines were over the limit (--max-line) and declared as gaps")
@@ -101,7 +101,8 @@ class RunLoop:
     def _gives_up(self, patience_s: float) -> bool:
         """Whether we were told to end and the reader has not moved for long: then the rest is lost, and said to be."""
         since = max(self._moved_at, self._custody.ended_at or 0.0)
-        if self._told and (self._signals.interrupts > 2 or self._clock() > since + patience_s):
+        stuck = self._told and self._outlet.pending
+        if stuck and (self._signals.interrupts > 2 or self._clock() > since + patience_s):
             self._abandoned = True
             self._warn(f"the reader has stalled: about {self._held_bytes()} bytes of output were not delivered")
         return self._abandoned
@@ -143,7 +144,7 @@ class RunLoop:
         if flags & _GONE and self._failure is None:
             self._fail(ReaderGone())
         elif flags & select.POLLOUT:
-            self._write(b"")
+            self._send(b"")
 
     def _deliver(self) -> None:
         """Make the events of what has come and write them in one go."""
@@ -154,7 +155,7 @@ class RunLoop:
                 made.append(self._events.output(name, chunk.data, chunk.at))
             else:
                 made.append(self._events.ended(name, chunk.at))
-        self._write(b"".join(made))
+        self._send(b"".join(made))
 
     def _held_up(self) -> bytes:
         """The event that says that the command had to wait for the reader, when it had to."""
@@ -164,13 +165,16 @@ class RunLoop:
         message = "the queue was full: the command had to wait for the reader"
         return self._events.warning(message, "queue_full", self._clock())
 
-    def _write(self, data: bytes) -> None:
+    def _send(self, data: bytes) -> None:
         """Send *data* after what is pending; a failure ends the command and is raised when it has ended."""
         if self._failure is not None:
             return
         before = self._outlet.bytes_written
         try:
-            self._outlet.write(data)
+            if data:
+                self._outlet.write(data)
+            else:
+                self._outlet.flush()
         except (ReaderGone, OutputError) as error:
             self._fail(error)
         if self._outlet.bytes_written > before:

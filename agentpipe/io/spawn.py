@@ -113,10 +113,9 @@ def spawn(program: Program, stdin: int, stdout: int, stderr: int) -> Child | Ref
     try:
         command = sh.Command(program.path)(
             _in=cast("Any", stdin),  # a descriptor works; the stub forgot it
-            _out=stdout,
+            _out=stdout,  # being a descriptor, it makes `_tty_out` irrelevant, and an error when it is a terminal
             _err=stderr,
             _cwd=program.folder,
-            _tty_out=False,
             _new_session=True,
             _close_fds=False,  # ours are all close-on-exec; others were left open for the command
             _preexec_fn=become,

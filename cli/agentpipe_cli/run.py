@@ -9,7 +9,7 @@ from agentpipe_cli.options import command, warn
 __all__ = ["run"]
 
 _HELP = """\b
-agentpipe run -- claude -p "…" --output-format stream-json --verbose | agentpipe parse | agentpipe view
+agentpipe run -- claude -p "…" --output-format stream-json --verbose | agentpipe parse
 agentpipe run --tee raw.jsonl --timeout 30m -- codex exec --json "…" | agentpipe parse > events.ndjson
 
 The command's output becomes events the moment a line is complete; a slow reader never slows the command. Everything
