@@ -130,5 +130,4 @@ class Splitter:
 
 def join(lines: Iterable[bytes]) -> bytes:
     """Lines as bytes, each with its LF; empty when there are none."""
-    block = b"\n".join(lines)
-    return block + b"\n" if block else b""
+    return b"\n".join([*lines, b""])  # one copy: adding the last LF afterwards would be a second
