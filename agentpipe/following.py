@@ -109,9 +109,12 @@ class Following:
         if not self._filters_here or self._looks_back(start):
             named = {name: getattr(self._wanted, name) for name in ("runs", "agents", "works", "types")}
             request["filter"] = {name: sorted(values) for name, values in named.items() if values}
-        if self._id > 1:
-            self.requests.append(encode({"type": "unsubscribe", "id": self._id - 1}))
         self.requests.append(encode(request))
+
+    def _ask_again(self) -> None:
+        """On the same connection, from where we stand."""
+        self.requests.append(encode({"type": "unsubscribe", "id": self._id}))
+        self._ask()
 
     def _looks_back(self, start: JSON) -> bool:
         return isinstance(start, dict) and "last" in start
@@ -122,7 +125,7 @@ class Following:
             self.position = message.position
         self._confirmed = True
         if looked_back:
-            self._ask()
+            self._ask_again()
         else:
             self._settle_done()
 
@@ -135,7 +138,7 @@ class Following:
         if prev != here.offset:
             self.notes.append(f"expected events from {here.offset}, got them from {prev}: asking again")
             self.resubscribed += 1
-            self._ask()
+            self._ask_again()
             return b""
         self.position = Position(here.epoch, pos)
         lines = message.events or ()
@@ -168,7 +171,7 @@ class Following:
         if offset < head and offset == self._stood_at:
             self.notes.append(f"nothing came though the log has {head - offset} more: asking again")
             self.resubscribed += 1
-            self._ask()
+            self._ask_again()
             return
         self._stood_at = offset
 

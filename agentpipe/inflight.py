@@ -65,6 +65,7 @@ class Window:
         self._settled_on_link = 0
         self.in_flight = 0  # events that were sent on this connection and are not settled
         self._holes = Holes("buffer")
+        self._own_gaps: set[bytes] = set()  # made here and still held
         self._bytes = 0
         self.ending: Event | None = None
         self.read = 0
@@ -86,6 +87,11 @@ class Window:
     def undeclared(self) -> bool:
         """Whether something was dropped that no gap declares yet."""
         return bool(self._holes)
+
+    @property
+    def undelivered(self) -> int:
+        """How many of the events that were offered the hub does not have."""
+        return self.held - len(self._own_gaps) + self.dropped
 
     @property
     def waiting(self) -> bool:
@@ -197,6 +203,7 @@ class Window:
 
     def _add(self, gaps: Sequence[Event]) -> None:
         self.added += len(gaps)
+        self._own_gaps.update(gap.line for gap in gaps)
         self._take(gaps)
 
     def _take(self, events: Sequence[Event]) -> None:
@@ -212,6 +219,8 @@ class Window:
 
     def _forget(self, lines: Sequence[bytes]) -> None:
         self.held -= len(lines)
+        if self._own_gaps:
+            self._own_gaps.difference_update(lines)
         self._bytes -= sum(map(len, lines)) + OVERHEAD * len(lines)
 
     def _fitting(self, lines: list[bytes], size: int) -> list[bytes]:
@@ -231,5 +240,6 @@ class Window:
         declared = hole.take_all(now)[0].line
         self.dropped += 1
         self.added += 1
+        self._own_gaps.add(declared)
         self._bytes += len(declared) - len(line)
         return declared

@@ -81,6 +81,7 @@ def test_events_that_do_not_start_where_we_stand_make_us_ask_again_from_there(pr
     own = connected(following)
     following.hear(events(own, 0, 2, line(1), line(2)))
     assert following.hear(events(own, prev, pos, line(4), line(5))) == b""
+    assert json.loads(following.requests[0]) == {"type": "unsubscribe", "id": own}
     request = asked(following)[0]
     assert request["since"] == {"epoch": "e", "offset": 2}
     assert request["id"] != own
@@ -92,6 +93,7 @@ def test_a_new_connection_goes_on_from_the_position_also_when_nothing_was_seen_y
     following = Following({"last": 5}, EVERYTHING, endless=True)
     connected(following, at=7)
     following.hear(said(type="welcome", epoch="e", head=10))
+    assert len(following.requests) == 1, "there is nothing to unsubscribe on a new connection"
     assert asked(following)[0]["since"] == {"epoch": "e", "offset": 7}
 
 

@@ -113,6 +113,7 @@ def test_when_dropping_new_events_make_room_for_nobody_and_are_declared_before_t
     window, kept = full_window()
     window.offer([event(n) for n in range(kept + 1, kept + 101)], 0.0, dropping=True)
     window.offer([event(kept + 101, "run_completed")], 0.0, dropping=True)
+    assert window.undelivered == kept + 101
     lines = [json.loads(line) for line in drained(window)]
     assert [line["sequence"] for line in lines[:kept]] == list(range(1, kept + 1))
     gap, end = lines[kept:]
@@ -123,6 +124,7 @@ def test_when_dropping_new_events_make_room_for_nobody_and_are_declared_before_t
     assert gap["event_id"] == f"r:gap:{kept + 1}-{kept + 100}"
     assert window.ending is not None
     assert window.ending.type == "run_completed"
+    assert window.undelivered == 100
     assert identity_holds(window)
 
 

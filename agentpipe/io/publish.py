@@ -236,7 +236,7 @@ class Publisher:
     def _outcome(self) -> Outcome:
         delivery = self._delivery
         window = delivery.window
-        missing = window.held + window.dropped + delivery.refused
+        missing = window.undelivered + delivery.refused
         return Outcome(
             self._signal,
             Undelivered(missing, self._why()) if missing else None,

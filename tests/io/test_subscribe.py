@@ -1,0 +1,211 @@
+"""``agentpipe subscribe`` as a process against real hubs, also across their restarts."""
+
+import json
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.io.hubs import PATIENCE_S, RealHub, events, eventually
+
+
+@pytest.fixture
+def hub(tmp_path, environment) -> Iterator[RealHub]:
+    real = RealHub(tmp_path, environment, "--heartbeat", "1s")
+    yield real
+    real.stop()
+
+
+@pytest.fixture
+def put(agentpipe, hub):
+    """Publish events and wait until they are stored."""
+
+    def publish(data: bytes) -> bytes:
+        done = agentpipe("publish", hub.url, "--drain-timeout", "60s", input=data)
+        assert done.returncode == 0, done.stderr
+        return data
+
+    return publish
+
+
+class Subscriber:
+    """``agentpipe subscribe`` whose output is collected as it comes."""
+
+    def __init__(self, environment, *args):
+        command = ["agentpipe", "subscribe", "--stats", *args]
+        self.process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0
+        )
+        self.got = bytearray()
+        self._thread = threading.Thread(target=self._collect)
+        self._thread.start()
+
+    def _collect(self):
+        while piece := self.process.stdout.read(65536):
+            self.got += piece
+
+    def waited_for(self, count):
+        eventually(lambda: self.got.count(b"\n") >= count or self.process.poll() is not None, f"event {count}")
+        return bytes(self.got)
+
+    def ended(self, number=signal.SIGTERM):
+        self.process.send_signal(number)
+        err = self.process.stderr.read().decode()
+        self.process.wait(timeout=PATIENCE_S)
+        self._thread.join()
+        return self.process.returncode, err
+
+
+@pytest.fixture
+def follow(environment) -> Iterator:
+    begun = []
+
+    def start(*args):
+        begun.append(Subscriber(environment, *args))
+        return begun[-1]
+
+    yield start
+    for subscriber in begun:
+        if subscriber.process.poll() is None:
+            subscriber.process.kill()
+        subscriber.process.wait()
+        subscriber._thread.join()
+        subscriber.process.stdout.close()
+        subscriber.process.stderr.close()
+
+
+def report(err):
+    return json.loads(next(line for line in err.splitlines() if '{"stage"' in line).removeprefix("agentpipe: "))
+
+
+def test_without_following_it_prints_the_log_and_ends(hub, put, agentpipe):
+    data = put(events(1, 300) + b'{"odd" : 1.50,"type":"t","run_id":"s","sequence":1,"big":123456789012345678901234}\n')
+    done = agentpipe("subscribe", "--no-follow", hub.url)
+    assert (done.returncode, done.stdout, done.stderr) == (0, data, b"")
+
+
+def test_without_following_an_empty_log_is_a_success(hub, agentpipe):
+    done = agentpipe("subscribe", "--no-follow", hub.url)
+    assert (done.returncode, done.stdout) == (0, b"")
+
+
+def test_filters_and_places_to_start(hub, put, agentpipe):
+    first, second = put(events(1, 50)), put(events(1, 30, run="s", kind="error"))
+    assert agentpipe("subscribe", "--no-follow", "--run", "s", hub.url).stdout == second
+    assert agentpipe("subscribe", "--no-follow", "--type", "agent_output,other", hub.url).stdout == first
+    assert agentpipe("subscribe", "--no-follow", "--agent", "nobody", hub.url).stdout == b""
+    assert agentpipe("subscribe", "--no-follow", "--since", "last:2", hub.url).stdout == events(29, 30, "s", "error")
+    last_of_r = agentpipe("subscribe", "--no-follow", "--since", "last:2", "--run", "r", hub.url)
+    assert last_of_r.stdout == events(49, 50)
+    assert agentpipe("subscribe", "--no-follow", "--since", "live", hub.url).stdout == b""
+    stats = agentpipe("subscribe", "--no-follow", "--stats", hub.url).stderr.decode()
+    epoch = report(stats)["position"].partition(":")[0]
+    assert agentpipe("subscribe", "--no-follow", "--since", f"{epoch}:50", hub.url).stdout == second
+
+
+def test_following_prints_what_comes_from_now_on_at_once(hub, put, follow):
+    put(events(1, 10))
+    subscriber = follow(hub.url)
+    probe = 10
+    while not subscriber.got:  # until it has subscribed, what comes is not for it
+        probe += 1
+        put(events(probe, probe))
+    first = json.loads(bytes(subscriber.got).splitlines()[0])["sequence"]
+    put(events(probe + 1, probe + 20))
+    assert subscriber.waited_for(probe + 20 - first + 1) == events(first, probe + 20)
+    assert subscriber.ended()[0] == -signal.SIGTERM
+
+
+def test_a_subscriber_sees_no_hole_and_no_repeat_across_restarts_of_the_hub(hub, put, follow):
+    subscriber = follow("--since", "start", hub.url)
+    put(events(1, 2000))
+    subscriber.waited_for(1)
+    for round_ in (1, 2):
+        hub.stop(signal.SIGKILL if round_ == 1 else signal.SIGTERM)
+        hub.start()
+        put(events(2000 * round_ + 1, 2000 * round_ + 2000))
+    assert subscriber.waited_for(6000) == events(1, 6000)
+    status, err = subscriber.ended()
+    assert status == -signal.SIGTERM
+    counts = report(err)
+    assert (counts["out"], counts["missed"]) == (6000, 0)
+    assert counts["reconnects"] >= 2
+    assert err.count("back after") == counts["reconnects"]
+
+
+def test_publisher_and_subscriber_live_through_a_killed_hub_together(hub, environment, follow):
+    subscriber = follow("--since", "start", hub.url)
+    publisher = subprocess.Popen(
+        ["agentpipe", "publish", hub.url, "--drain-timeout", "60s"], env=environment, stdin=subprocess.PIPE, bufsize=0
+    )
+    for first in range(1, 20_001, 100):
+        publisher.stdin.write(events(first, first + 99))
+        if first in (5001, 12_001):
+            hub.stop(signal.SIGKILL)
+            hub.start()
+    publisher.stdin.close()
+    assert publisher.wait(timeout=2 * PATIENCE_S) == 0
+    assert subscriber.waited_for(20_000) == events(1, 20_000)
+    assert subscriber.ended()[0] == -signal.SIGTERM
+    assert hub.stored() == events(1, 20_000).splitlines()
+
+
+def test_a_store_that_was_replaced_is_said_and_read_from_its_start(hub, put, follow):
+    subscriber = follow("--since", "start", hub.url)
+    put(events(1, 10))
+    subscriber.waited_for(10)
+    hub.stop(signal.SIGTERM)
+    hub.store.unlink()
+    hub.start()
+    put(events(1, 5, run="new"))
+    assert subscriber.waited_for(15) == events(1, 10) + events(1, 5, run="new")
+    _, err = subscriber.ended()
+    assert "missing" in err
+
+
+def test_a_reader_that_stalls_gets_everything_later(hub, put, environment):
+    command = f"agentpipe subscribe --since start {hub.url} | (sleep 2; head -n 30000)"
+    process = subprocess.Popen(["bash", "-c", command], env=environment, stdout=subprocess.PIPE)
+    data = put(events(1, 30_000))
+    out, _ = process.communicate(timeout=PATIENCE_S)
+    assert out == data
+
+
+def test_a_reader_that_leaves_ends_it_silently_with_141(hub, put, environment):
+    put(events(1, 5000))
+    command = f"agentpipe subscribe --since start {hub.url} | head -n 1; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], env=environment, capture_output=True, timeout=60)
+    assert done.stdout == events(1, 1) + b"141\n"
+    assert done.stderr == b""
+
+
+def test_a_reader_that_leaves_while_nothing_comes_ends_it_too(hub, environment):
+    process = subprocess.Popen(["agentpipe", "subscribe", hub.url], env=environment, stdout=subprocess.PIPE)
+    time.sleep(0.5)
+    process.stdout.close()
+    assert process.wait(timeout=PATIENCE_S) == -signal.SIGPIPE
+
+
+def test_a_hub_that_was_never_there_ends_it_with_69(agentpipe):
+    begun = time.monotonic()
+    done = agentpipe("subscribe", "--connect-timeout", "300ms", "127.0.0.1:1")
+    assert done.returncode == 69
+    assert time.monotonic() - begun >= 0.3
+    assert b"connection refused" in done.stderr
+
+
+def test_a_wrong_token_ends_it_with_77(hub, agentpipe, tmp_path):
+    wrong = tmp_path / "wrong"
+    wrong.write_text("nonsense")
+    done = agentpipe("subscribe", "--token-file", str(wrong), hub.url)
+    assert done.returncode == 77
+    assert b"nonsense" not in done.stderr
+
+
+def test_an_interrupt_ends_it(hub, follow):
+    subscriber = follow(hub.url)
+    time.sleep(0.5)
+    assert subscriber.ended(signal.SIGINT)[0] == -signal.SIGINT
