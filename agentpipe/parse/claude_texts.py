@@ -8,7 +8,7 @@ block's stop, replaces them. A message that starts anew after a cut stream takes
 Source of the shapes: the Messages API's stream events inside ``stream_event`` lines.
 """
 
-from typing import Any
+from typing import Any, TypeAlias
 
 from agentpipe.event import JSON
 from agentpipe.parse.adapter import Draft
@@ -17,12 +17,16 @@ from agentpipe.parse.fields import items, mapping, string, whole
 __all__ = ["Texts"]
 
 #: Messages and lines remembered for pairing: blocks of one message come close together, and a run may last for days.
-_REMEMBERED = 1024
+_REMEMBERED = 256
 
 _TYPES = {"text": "agent_output", "thinking": "agent_thinking"}
 _DELTAS = {"text_delta": ("agent_output", "text"), "thinking_delta": ("agent_thinking", "thinking")}
 _SILENT_DELTAS = frozenset({"input_json_delta", "signature_delta", "citations_delta", "compaction_delta"})
 _SILENT = frozenset({"content_block_stop", "message_delta", "message_stop", "ping", "error"})
+
+
+#: The type of a text's event, its ``message_id`` and ``index``, and its scope.
+_Place: TypeAlias = tuple[str, str, int, str | None]
 
 
 class _Block:
@@ -58,7 +62,7 @@ class Texts:
     def __init__(self) -> None:
         self._messages: dict[str, _Message] = {}  # by the API's id; the latest attempt
         self._current: dict[str | None, _Message] = {}  # what streams, by scope
-        self._told: dict[str, list[Draft]] = {}  # finals by the uuid of their line
+        self._told: dict[str, list[_Place]] = {}  # finals by the uuid of their line
         self._attempts = 0
 
     def streams(self, message_id: str) -> bool:
@@ -104,19 +108,15 @@ class Texts:
     def told(self, uuid: str, draft: Draft) -> None:
         """Remember that the line *uuid* made the final *draft*, in case it is taken back."""
         if uuid:
-            self._told.setdefault(uuid, []).append(draft)
+            place = (draft.type, draft.payload["message_id"], draft.payload["index"], draft.parent_id)
+            self._told.setdefault(uuid, []).append(place)
             if len(self._told) > _REMEMBERED:
                 del self._told[next(iter(self._told))]
 
     def retract(self, uuids: JSON, at: str) -> list[Draft]:
         """Take back the texts of the lines *uuids*, as far as they are remembered."""
-        drafts = [draft for uuid in items(uuids) for draft in self._told.pop(string(uuid), [])]
-        return [
-            _final(
-                draft.type, draft.payload["message_id"], draft.payload["index"], "", draft.parent_id, at, "retracted"
-            )
-            for draft in drafts
-        ]
+        places = [place for uuid in items(uuids) for place in self._told.pop(string(uuid), [])]
+        return [_final(type_, name, index, "", scope, at, "retracted") for type_, name, index, scope in places]
 
     def settle(self, at: str) -> list[Draft]:
         """The turn or the run is over: tell whole what was left open, in the order in which it began."""

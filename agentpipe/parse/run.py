@@ -94,11 +94,11 @@ class Run:
             self._cut = False
             self._value(found, moment, size, 1, out)
 
-    def text(self, text: str, moment: Moment, out: list[Event], *, torn: bool = False) -> None:
-        """A line of stdout that is no JSON object or array; *torn* when it came without its line end."""
+    def text(self, text: str, moment: Moment, out: list[Event]) -> None:
+        """A line of stdout that is no JSON object or array."""
         if self._options.format != "plain" and self._continues(text, moment, out):
             return
-        self._cut = text.lstrip()[:1] in ("{", "[") or torn
+        self._cut = text.lstrip()[:1] in ("{", "[")
         if self._adapter is None:
             self._hold("text", text, moment, out)
         elif text and not text.isspace():

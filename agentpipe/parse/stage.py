@@ -6,7 +6,6 @@ session of a bare line, and each has its own numbers, start and end.
 """
 
 import re
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 
 from agentpipe.errors import InputError
@@ -25,6 +24,8 @@ _BRACKETS = (b"{", b"[")
 
 
 def _random_id() -> str:
+    import uuid  # only a run without an id of its own pays for it at start-up
+
     return uuid.uuid4().hex
 
 
@@ -172,7 +173,7 @@ class Parse(BaseStage):
             text = string(payload.get("text")) if data is None else _encoded(data)
             if self._options.strict and text.lstrip()[:1] in ("{", "[") and len(text.strip()) > 2:
                 raise InputError("stdin", self._lines, 1, "not JSON")
-            run.text(text, when, out, torn=payload.get("torn") is True)
+            run.text(text, when, out)
 
     def _oversize(self, event: Event, moment: Moment, out: list[Event]) -> None:
         """A line over the limit: its head and its size are all that is left of it."""

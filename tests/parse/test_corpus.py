@@ -11,7 +11,7 @@ import pytest
 
 from agentpipe.event import decode
 from agentpipe.payload import event_schema
-from tests.parse.lines import parsed_bytes, stage, types
+from tests.parse.lines import encoded, parsed_bytes, stage, types, wrapped
 
 SHARED = Path(__file__).parents[3] / "shared"
 
@@ -147,6 +147,28 @@ def test_cuts_change_nothing(log: bytes) -> None:
         assert [event.line for event in parsed_bytes(log, cuts=cuts)] == whole
     if len(log) < 20_000:  # a piece a byte costs a call each
         assert [event.line for event in parsed_bytes(log, cuts=range(1, len(log)))] == whole
+
+
+def test_wrapped_by_run_the_same_events_come(log: bytes) -> None:
+    lines = []
+    for line in log.decode("utf-8", "replace").split("\n"):
+        try:
+            found = json.loads(line)
+        except ValueError:
+            found = line
+        lines += [found if isinstance(found, dict | list) else line] if line else []
+    bare, inside = (
+        [_comparable(decode(event.line)) for event in parsed_bytes(data)] for data in (log, encoded(wrapped(lines)))
+    )
+    assert [event for event in bare if event] == [event for event in inside if event]
+
+
+def _comparable(event: dict[str, Any]) -> tuple[str, Any, Any] | None:
+    """An event without what differs: its run, its times, and how the run began and ended."""
+    if event["type"] in ("run_started", "run_completed", "run_failed", "run_cancelled"):
+        return None
+    payload = {key: value for key, value in event["payload"].items() if key != "elapsed_s"}
+    return event["type"], event.get("parent_id"), payload
 
 
 def test_parsed_once_more_nothing_changes(log: bytes) -> None:
