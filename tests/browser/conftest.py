@@ -42,7 +42,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
+def page(browser: Browser, start_hub: Callable[..., HubProcess]) -> Iterator[Page]:
     """A tab; at the end nothing may have gone wrong in it that the test did not take out of `problems`."""
     with browser.page() as page:
         page.size(1280, 860)

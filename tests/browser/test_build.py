@@ -37,28 +37,13 @@ def test_the_unit_tests_of_the_page_pass(build_page: ModuleType) -> None:
     assert "passed" in said
 
 
-def test_types_are_right_in_every_file(build_page: ModuleType) -> None:
-    script = "node_modules/svelte-check/bin/svelte-check"
-    build_page.run_node(DASHBOARD, script, "--tsconfig", "./tsconfig.json", "--fail-on-warnings")
+def test_types_are_right_and_those_of_the_schema_and_a_second_build_is_the_same(build_page: ModuleType) -> None:
+    build_page.check(ROOT)
 
 
-def test_the_generated_types_are_those_of_the_schema(build_page: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AGENTPIPE", str(Path(sys.executable).parent / "agentpipe"))
-    build_page.run_node(DASHBOARD, "scripts/types.mjs", "--check")
-
-
-def test_the_same_sources_give_the_same_bytes_once(build_page: ModuleType, copy: Path) -> None:
+def test_only_changed_sources_are_built_and_broken_ones_are_an_error(build_page: ModuleType, copy: Path) -> None:
     assert build_page.build(copy) is True
-    web = copy / "agentpipe" / "web"
-    first = {path.relative_to(web): path.read_bytes() for path in web.rglob("*") if path.is_file()}
     assert build_page.build(copy) is False, "the stamp says that nothing changed"
-    shutil.rmtree(web)
-    assert build_page.build(copy) is True
-    assert {path.relative_to(web): path.read_bytes() for path in web.rglob("*") if path.is_file()} == first
-
-
-def test_a_changed_source_is_built_anew_and_a_broken_one_is_an_error(build_page: ModuleType, copy: Path) -> None:
-    build_page.build(copy)
     source = copy / "dashboard" / "src" / "main.ts"
     source.write_text(source.read_text() + "\nconsole.info('more');\n")
     assert build_page.build(copy) is True

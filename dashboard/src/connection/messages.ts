@@ -51,7 +51,8 @@ export interface HubGap {
   id: Id;
   from: number;
   to: number;
-  count: number;
+  /** Null when the hub cannot know, as at a new epoch. */
+  count: number | null;
   reason: string;
 }
 export interface Heartbeat {

@@ -16,6 +16,7 @@ export type Loading = "loading" | "ready" | "missing" | "failed";
 const RETRY_MS = 2_000; // between tries of a reading that failed
 const READING_MS = 20_000; // the list is read anew this often while something runs: the hub's numbers are the numbers
 const FRAMES_KEPT = 240; // four seconds of frames: what a test or a curious reader looks at
+const HIDDEN_FACTOR = 15; // a hidden tab reads every five minutes, which bounds what it has to remember
 const SETTLE_MS = 1_000; // after a run ended: its last events have come by then
 
 export class Session {
@@ -237,7 +238,8 @@ export class Session {
       this.#showRuns();
     }
     if (feedEvents.length > 0 && this.feed !== null && this.feed.apply(feedEvents, Date.now()) > 0) this.feedVersion += 1;
-    void tick().then(() => this.#drawn(feedEvents.length, performance.now() - started));
+    // The first tick draws the rows, the second follows the feed's own scrolling to its end, which lays the page out.
+    void tick().then(tick).then(() => this.#drawn(feedEvents.length, performance.now() - started));
   }
 
   #drawn(events: number, ms: number): void {
@@ -249,7 +251,8 @@ export class Session {
     this.now = Date.now();
     if (this.feed !== null && this.loading === "ready" && this.feed.reportHoles(this.now)) this.feedVersion += 1;
     const running = this.runs.some((run) => run.state === "running");
-    if (running && !document.hidden && this.link.phase === "connected" && this.now - this.#readAt > READING_MS) void this.#readRuns();
+    const due = this.now - this.#readAt > READING_MS * (document.hidden ? HIDDEN_FACTOR : 1);
+    if (running && due && this.link.phase === "connected") void this.#readRuns();
   }
 
   #wakeUp(): void {

@@ -62,6 +62,16 @@ describe("calls", () => {
     expect(feedOf(call("t1"), result("t1", false, { duration_ms: 7 })).rows).toMatchObject([{ status: "failed", durationMs: 7 }]);
   });
 
+  test("take in the error that only repeats why they failed, and no other", () => {
+    restart();
+    const error = (rank: string, message: string): AgentEvent => make("error", { rank, message });
+    const feed = feedOf(call("t1"), result("t1", false, { content: "no such file: a" }), error("tool", "no such file: a"));
+    expect(feed.rows.map((row) => row.kind)).toEqual(["call"]);
+    feed.apply([error("tool", "something else"), error("warning", "no such file: a")], 0);
+    expect(feed.rows.map((row) => row.kind)).toEqual(["call", "error", "error"]);
+    expect(feed.eventIds).toHaveLength(5);
+  });
+
   test("a result without its call still has a row", () => {
     restart();
     const [row] = feedOf(result("t9")).rows as CallRow[];
@@ -132,6 +142,11 @@ describe("nothing twice, nothing missing unseen", () => {
     expect((feed.rows.at(-1) as GapRow).reason).toBe("buffer");
   });
 
+  test("what the hub no longer keeps of the beginning is said first", () => {
+    sequence = 40;
+    expect(feedOf(chunk("late")).rows).toMatchObject([{ kind: "gap", reason: "evicted", count: 40 }, { kind: "text" }]);
+  });
+
   test("the end of a run shows open holes at once", () => {
     restart();
     const first = chunk("a");
@@ -151,6 +166,13 @@ describe("nothing twice, nothing missing unseen", () => {
     const feed = feedOf(line("1"), line("2"), line("e", "stderr"));
     expect(feed.rows).toMatchObject([{ lines: ["1", "2"] }, { lines: ["e"], source: "stderr" }]);
   });
+});
+
+test("an end whose error was just said does not say it again", () => {
+  restart();
+  const said = make("error", { rank: "agent", message: "overloaded" });
+  const feed = feedOf(said, make("run_iteration", { turn: 1, ok: false, error: "overloaded" }), make("run_failed", { duration_ms: 1, error: "status 1" }));
+  expect(feed.rows).toMatchObject([{ kind: "error" }, { kind: "turn", said: true }, { kind: "end", said: false }]);
 });
 
 test("the same events give the same rows, however they are cut into batches", () => {

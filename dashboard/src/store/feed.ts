@@ -3,12 +3,13 @@
 // The rule it keeps: an event counts once (by its identity), in the order in which it came; every event is either a row,
 // part of a row, or one of the types that only the header shows. No clock and no network here: `now` is an argument.
 import { identity, type AgentEvent, type HubGap } from "../connection/messages";
-import type { KnownEvent, ProgressUpdate, RunEnded, Text, ToolCall, ToolResult } from "../generated/events";
+import type { Error as ErrorPayload, KnownEvent, ProgressUpdate, RunEnded, Text, ToolCall, ToolResult } from "../generated/events";
 import { headline } from "./headline";
-import { Ledger } from "./ledger";
+import { Ledger, type Hole } from "./ledger";
 import type { CallRow, GapRow, Row, TextRow } from "./rows";
 
 const HOLE_PATIENCE_MS = 3_000; // a gap may be declared up to a second late (DESIGN §3); then it is still under way
+const SAME_CHARACTERS = 120; // an error and a result that agree in so many say the same (either may be cut after that)
 const OUTPUT_LINES = 200; // lines of raw output that share a row: a screenful or three, cheap to draw again
 
 type Of<T extends KnownEvent["type"]> = Extract<KnownEvent, { type: T }>;
@@ -20,7 +21,7 @@ export class Feed {
   /** Goes up with every change; rows from `changedFrom` on may differ since the last `takeChanges()`. */
   version = 0;
   progress: ProgressUpdate | null = null;
-  ended = false;
+  ended: RunEnded | null = null;
 
   readonly #seen = new Set<string>();
   readonly #ledger = new Ledger();
@@ -28,6 +29,8 @@ export class Feed {
   readonly #texts = new Map<string, number>(); // type, message, index → row
   readonly #reported: Array<{ first: number; last: number; row: number }> = [];
   #changed: number[] = [];
+  #lastFailed: number | null = null; // the row of the last call that failed
+  #lastError: string | null = null; // what the last error row says
 
   constructor(run: string) {
     this.run = run;
@@ -46,6 +49,7 @@ export class Feed {
       if (event.run_id !== this.run || this.#seen.has(id)) continue;
       this.#seen.add(id);
       this.#account(event, now);
+      if (this.#seen.size === 1) this.#reportBeginning();
       this.#take(event as KnownEvent, id);
       fresh += 1;
     }
@@ -55,21 +59,28 @@ export class Feed {
 
   /** Shows holes that nobody declared in time; true when there were any. */
   reportHoles(now: number): boolean {
-    const holes = this.#ledger.takeHoles(this.ended ? Infinity : now - HOLE_PATIENCE_MS);
-    for (const { first, last } of holes) {
-      const at = this.rows.at(-1)?.at ?? "";
-      this.#reported.push({ first, last, row: this.rows.length });
-      this.#push({ ...common(at), key: `hole:${first}-${last}`, kind: "gap", count: last - first + 1, reason: "undeclared", ranges: [[first, last]] });
-    }
+    const holes = this.#ledger.takeHoles(this.ended !== null ? Infinity : now - HOLE_PATIENCE_MS);
+    for (const hole of holes) this.#reportHole(hole, "undeclared");
     if (holes.length > 0) this.version += 1;
     return holes.length > 0;
+  }
+
+  /** A run is read from its first event that is kept: what lies before is known to be gone at once. */
+  #reportBeginning(): void {
+    for (const hole of this.#ledger.takeHoles(Infinity)) this.#reportHole(hole, "evicted");
+  }
+
+  #reportHole({ first, last }: Hole, reason: string): void {
+    const at = this.rows.at(-1)?.at ?? "";
+    this.#reported.push({ first, last, row: this.rows.length });
+    this.#push({ ...common(at), key: `hole:${first}-${last}`, kind: "gap", count: last - first + 1, reason, ranges: [[first, last]] });
   }
 
   /** The hub says that a part of its log will not come. */
   hubGap(gap: HubGap): void {
     const at = this.rows.at(-1)?.at ?? "";
-    const key = `hub:${gap.from}-${gap.to}:${this.version}`;
-    this.#push({ ...common(at), key, kind: "gap", count: gap.count ?? gap.to - gap.from + 1, reason: gap.reason, ranges: [] });
+    const count = gap.count ?? (gap.reason === "epoch" ? 0 : gap.to - gap.from + 1);
+    this.#push({ ...common(at), key: `hub:${gap.from}-${gap.to}:${this.version}`, kind: "gap", count, reason: gap.reason, ranges: [] });
     this.version += 1;
   }
 
@@ -109,7 +120,7 @@ export class Feed {
       case "file_changed":
         return this.#push({ ...base, kind: "file", file: event.payload });
       case "error":
-        return this.#push({ ...base, kind: "error", error: event.payload });
+        return this.#error(base, event.payload);
       case "permission_request":
         return this.#push({ ...base, kind: "permission", request: event.payload });
       case "gap":
@@ -117,7 +128,7 @@ export class Feed {
       case "run_started":
         return this.#push({ ...base, kind: "start", started: event.payload });
       case "run_iteration":
-        return this.#push({ ...base, kind: "turn", turn: event.payload });
+        return this.#push({ ...base, kind: "turn", turn: event.payload, said: event.payload.error === this.#lastError });
       case "run_completed":
       case "run_failed":
       case "run_cancelled":
@@ -165,7 +176,17 @@ export class Feed {
       return this.#push({ ...base, kind: "call", call: null, result, status, durationMs: result.duration_ms ?? null });
     }
     const durationMs = result.duration_ms ?? between(row.at, at);
+    if (!result.ok) this.#lastFailed = index;
     this.#replace(index, { ...row, result, status, durationMs });
+  }
+
+  /** An error of rank `tool` that repeats what a failed call's row says is part of that row. */
+  #error(base: ReturnType<typeof common>, error: ErrorPayload): void {
+    const failed = this.#lastFailed === null ? undefined : (this.rows[this.#lastFailed] as CallRow);
+    const start = error.message.trim().slice(0, SAME_CHARACTERS);
+    if (error.rank === "tool" && failed?.result?.content.includes(start)) return;
+    this.#lastError = error.message;
+    this.#push({ ...base, kind: "error", error });
   }
 
   #text(base: ReturnType<typeof common>, kind: "text" | "thinking", text: Text): void {
@@ -208,14 +229,14 @@ export class Feed {
   }
 
   #end(base: ReturnType<typeof common>, type: string, ended: RunEnded): void {
-    this.ended = true;
+    this.ended = ended;
     this.reportHoles(Infinity);
     this.rows.forEach((row, index) => {
       if (row.kind === "call" && row.status === "running") this.#replace(index, { ...row, status: "unanswered" });
       if ((row.kind === "text" || row.kind === "thinking") && row.state === "streaming") this.#replace(index, { ...row, state: "cut" });
     });
     const state = type === "run_completed" ? "completed" : type === "run_failed" ? "failed" : "cancelled";
-    this.#push({ ...base, kind: "end", state, ended });
+    this.#push({ ...base, kind: "end", state, ended, said: ended.error === this.#lastError });
   }
 }
 

@@ -3,6 +3,21 @@
 // The rule it keeps: an event that nobody planned for is still shown, with whatever it says first.
 import type { KnownEvent } from "../generated/events";
 
+const NAMES: Record<string, string> = {
+  agent_log_entry: "log",
+  agent_state_update: "state",
+  process_exited: "process",
+  process_started: "process",
+  screenshot_available: "screenshot",
+  spec_created: "spec",
+  workflow_phase_transition: "phase",
+};
+
+/** A type as people call it. */
+export function typeName(type: string): string {
+  return NAMES[type] ?? type;
+}
+
 export function headline(event: KnownEvent): string {
   switch (event.type) {
     case "process_started":

@@ -129,6 +129,13 @@ describe("the list of runs", () => {
     expect(runs.list().map((run) => run.run_id)).toEqual(["c", "b", "a"]);
   });
 
+  test("keeps what only the events told when the hub is read anew", () => {
+    const runs = new Runs();
+    runs.apply([event("agent_tool_call", { title: "Bash: ls" })]);
+    runs.read([{ run_id: "r", tool_calls: 1 } as RunSummary]);
+    expect(runs.get("r")).toMatchObject({ activity: "Bash: ls", tool_calls: 1 });
+  });
+
   test("knows who waits for a human until something happens", () => {
     const runs = new Runs();
     runs.apply([event("permission_request", { name: "Bash" })]);

@@ -74,11 +74,15 @@ export interface StartRow extends Common {
 export interface TurnRow extends Common {
   kind: "turn";
   turn: RunIteration;
+  /** Its error is what the last error row said already. */
+  said: boolean;
 }
 export interface EndRow extends Common {
   kind: "end";
   state: "completed" | "failed" | "cancelled";
   ended: RunEnded;
+  /** Its error is what the last error row said already. */
+  said: boolean;
 }
 /** Anything else, known or not: a headline, and the payload for who opens it. */
 export interface OtherRow extends Common {

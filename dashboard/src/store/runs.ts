@@ -29,8 +29,10 @@ export interface RunSummary {
   reason?: string;
   error?: string;
   last_type?: string;
-  /** A human is asked and nothing has happened since. */
+  /** A human is asked and nothing has happened since. Not the hub's: known from the events since the last reading. */
   waiting?: boolean;
+  /** What the last call was about; as `waiting`. */
+  activity?: string;
 }
 
 /** The types that change a summary; texts, chunks and raw output do not (they come in thousands). */
@@ -59,10 +61,11 @@ export class Runs {
 
   /** Takes a reading of the hub, newest first, in place of everything. */
   read(newestFirst: readonly RunSummary[]): void {
+    const before = new Map(this.#runs);
     this.#runs.clear();
     this.#seen.clear();
     this.#files.clear();
-    for (const run of [...newestFirst].reverse()) this.#runs.set(run.run_id, run);
+    for (const run of [...newestFirst].reverse()) this.#runs.set(run.run_id, { ...ours(before.get(run.run_id)), ...run });
     this.version += 1;
   }
 
@@ -100,6 +103,14 @@ export class Runs {
   }
 }
 
+/** What the hub does not tell and the events did. */
+function ours(run: RunSummary | undefined): Partial<RunSummary> {
+  return {
+    ...(run?.waiting === undefined ? {} : { waiting: run.waiting }),
+    ...(run?.activity === undefined ? {} : { activity: run.activity }),
+  };
+}
+
 function fresh(event: AgentEvent): RunSummary {
   return {
     run_id: event.run_id,
@@ -128,6 +139,7 @@ export function summarise(run: RunSummary, event: KnownEvent): RunSummary {
       break;
     case "agent_tool_call":
       next.tool_calls += 1;
+      next.activity = event.payload.title;
       break;
     case "agent_tool_result":
       if (!event.payload.ok) next.tool_failures += 1;
