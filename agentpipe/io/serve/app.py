@@ -118,7 +118,9 @@ class _Server:
             os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
         except OSError as error:
             raise OutputError(path, error.strerror or str(error)) from error
-        return SqliteLog(path, retention=Retention(*self._options.limits), sync=self._options.sync)
+        store = SqliteLog(path, retention=Retention(*self._options.limits), sync=self._options.sync)
+        store.retain(self._clock())
+        return store
 
     def _window(self, store: SqliteLog | None) -> MemoryLog:
         epoch, head = (store.epoch, store.head) if store is not None else (secrets.token_hex(8), 0)
