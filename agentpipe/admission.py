@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from agentpipe.event import Event, decode, encode, peek, peek_lines
 
-__all__ = ["Admission", "Admitted", "Refusal"]
+__all__ = ["Admission", "Admitted", "Refusal", "splice"]
 
 #: Ids kept to recognise repeats of gaps and of unnumbered events: far more than any publisher holds in flight.
 MAX_IDS = 100_000

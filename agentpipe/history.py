@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from agentpipe.event import Event, peek_lines
 
-__all__ = ["EVERYTHING", "Filter", "Log", "MemoryLog", "Page", "Position", "Slice"]
+__all__ = ["EVERYTHING", "Filter", "Log", "MemoryLog", "Page", "Position", "Slice", "fitting"]
 
 #: What a line costs beyond its bytes: the object's header and its place in the list.
 LINE_OVERHEAD = 48

@@ -20,7 +20,7 @@ from agentpipe.io.clock import Clock, now
 from agentpipe.io.link import Link
 from agentpipe.version import __version__
 
-__all__ = ["Connector", "Outcome"]
+__all__ = ["Connector", "Outcome", "connected"]
 
 #: For the TCP connection, TLS and the upgrade, each read of it: the hub itself gives a handshake 5 s.
 CONNECT_S = 10.0

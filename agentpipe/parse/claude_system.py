@@ -11,7 +11,7 @@ from agentpipe.event import JSON, timestamp
 from agentpipe.parse.adapter import Draft
 from agentpipe.parse.fields import mapping, number, string, whole
 
-__all__ = ["SILENT_LINES", "SILENT_SUBTYPES", "small_line", "system_line"]
+__all__ = ["SILENT_LINES", "SILENT_SUBTYPES", "error", "log", "small_line", "system_line"]
 
 Reader: TypeAlias = Callable[[dict[str, JSON], str], "list[Draft]"]
 

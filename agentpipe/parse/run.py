@@ -16,7 +16,7 @@ from agentpipe.parse.ending import terminal
 from agentpipe.parse.options import ParseOptions
 from agentpipe.parse.plain import without_ansi
 
-__all__ = ["Run", "Tally"]
+__all__ = ["Run", "Tally", "process_moment"]
 
 #: Called with what became of lines: ``sources``, ``ignored`` or ``raw``, and how many.
 Tally: TypeAlias = Callable[[str, int], None]

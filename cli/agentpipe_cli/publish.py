@@ -13,7 +13,7 @@ from agentpipe_cli.options import command, warn
 if TYPE_CHECKING:
     from agentpipe.io.publish import Outcome
 
-__all__ = ["HubOptions", "publish"]
+__all__ = ["HubOptions", "PublishOptions", "publish"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ import click
 from agentpipe.stage import option
 from agentpipe_cli.options import command, warn
 
-__all__ = ["replay"]
+__all__ = ["ReplayOptions", "replay"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from agentpipe.stage import option
 from agentpipe_cli.options import command, warn
 from agentpipe_cli.publish import HubOptions
 
-__all__ = ["subscribe"]
+__all__ = ["SubscribeOptions", "subscribe"]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from agentpipe.io.serve.assets import Page
     from agentpipe.io.serve.service import Service
 
-__all__ = ["MAX_BODY", "application"]
+__all__ = ["MAX_BODY", "Api", "application", "failure"]
 
 #: A `POST /api/events` holds at most this; larger logs are sent in parts or with ``agentpipe publish``.
 MAX_BODY = 32 << 20
