@@ -92,7 +92,7 @@ def agent_process(session: Session) -> int:
     return found[0]
 
 
-@pytest.mark.parametrize(("sent", "expected"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])
+@pytest.mark.parametrize(("sent", "expected"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129), ("SIGQUIT", 131)])
 def test_a_signal_to_run_ends_the_agent_and_its_tools(play: Callable[..., Session], sent: str, expected: int) -> None:
     session = play("slow")
     process = begun(session)

@@ -1,6 +1,8 @@
 """The real CLI through the pipe of five processes into a real hub: what the agent did is what the hub's log holds."""
 
 import json
+import os
+import shlex
 import signal
 import subprocess
 import urllib.request
@@ -127,3 +129,23 @@ def test_a_call_is_seen_while_its_tool_runs_and_a_cancelled_run_ends_in_the_hub(
     assert hub.stored("cancelled") == [decode(line) for line in sent.splitlines()]
     assert hub.get("/api/runs/cancelled")["state"] == "cancelled"
     assert session.descendants() == {}
+
+
+def test_an_interrupt_from_the_keyboard_reaches_every_stage_and_loses_nothing(
+    play: Callable[..., Session], hub: Hub
+) -> None:
+    """A terminal sends it to the whole pipe at once: the filters wait for the end of what the agent still says."""
+    session = play("slow")
+    sent = session.sandbox.home / "sent.ndjson"
+    line = " | ".join(shlex.join(command) for command in [session.run("--run-id", "keyboard"), *hub.stages()])
+    shell = session.start(["setsid", "--wait", "bash", "-c", f"set -o pipefail; {line} > {shlex.quote(str(sent))}"])
+    wait_until(lambda: "agent_tool_call" in hub.types("keyboard"), "the hub has the call")
+    groups = {os.getpgid(number) for number, command in session.descendants().items() if "agentpipe run" in command}
+    assert len(groups) == 1
+    assert groups != {os.getpgrp()}
+    os.killpg(groups.pop(), signal.SIGINT)
+    shell.wait(PATIENCE_S)
+    wait_until(lambda: not session.descendants(), "nothing of the session is left")
+    assert hub.stored("keyboard") == [decode(line) for line in sent.read_bytes().splitlines()]
+    assert hub.get("/api/runs/keyboard")["state"] == "cancelled"
+    assert session.stderr_path.read_text() == ""
