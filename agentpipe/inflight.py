@@ -114,26 +114,9 @@ class Window:
 
     def next_frame(self, now: float) -> list[bytes] | None:
         """The lines of the next frame, which are in flight from now on; None when nothing waits."""
-        lines: list[bytes] = []
-        size = 0
-        while self._waiting and len(lines) < self._batch:
-            batch = self._waiting[0]
-            piece = batch[self._cursor : self._cursor + self._batch - len(lines)]
-            taken = self._fitting(piece, size)
-            if len(taken) < len(piece) and not lines and not taken:
-                taken = piece[:1]
-            lines += taken
-            size += sum(map(len, taken)) + len(taken)
-            self._cursor += len(taken)
-            if self._cursor == len(batch):
-                self._waiting.popleft()
-                self._cursor = 0
-            if len(taken) < len(piece):
-                break
+        lines = self._whole_frame() or self._gathered_frame(now)
         if not lines:
             return None
-        if self.max_line is not None and size > self.max_line:
-            lines = [self._small_enough(line, self.max_line, now) for line in lines]
         self._in_flight.append(lines)
         self.in_flight += len(lines)
         return lines
@@ -222,6 +205,39 @@ class Window:
         if self._own_gaps:
             self._own_gaps.difference_update(lines)
         self._bytes -= sum(map(len, lines)) + OVERHEAD * len(lines)
+
+    def _whole_frame(self) -> list[bytes]:
+        """The normal case at full speed: a full frame out of one batch, without a look at each line."""
+        if not self._waiting:
+            return []
+        end = self._cursor + self._batch
+        batch = self._waiting[0]
+        lines = batch[self._cursor : end]
+        size = sum(map(len, lines)) + len(lines)
+        if end >= len(batch) or size > self._batch_bytes or (self.max_line is not None and size > self.max_line):
+            return []
+        self._cursor = end
+        return lines
+
+    def _gathered_frame(self, now: float) -> list[bytes]:
+        """What fits of the batches that wait: the rest of one and the beginning of others, or one large event."""
+        lines: list[bytes] = []
+        size = 0
+        while self._waiting and len(lines) < self._batch:
+            batch = self._waiting[0]
+            piece = batch[self._cursor : self._cursor + self._batch - len(lines)]
+            taken = self._fitting(piece, size) or (piece[:1] if not lines else [])
+            lines += taken
+            size += sum(map(len, taken)) + len(taken)
+            self._cursor += len(taken)
+            if self._cursor == len(batch):
+                self._waiting.popleft()
+                self._cursor = 0
+            if len(taken) < len(piece):
+                break
+        if self.max_line is not None and size > self.max_line:
+            lines = [self._small_enough(line, self.max_line, now) for line in lines]
+        return lines
 
     def _fitting(self, lines: list[bytes], size: int) -> list[bytes]:
         """As many of *lines* as fit into a frame that holds *size* bytes already."""

@@ -209,8 +209,9 @@ class Publisher:
     def _settle_phase(self) -> None:
         if self._phase is _Phase.REACHING:
             self._settle_reaching()
-        elif self._give_up_at is not None and self._clock() >= self._give_up_at:
-            self._drain()  # an interrupt's time for the input is over
+        elif self._phase is _Phase.PIPING and self._give_up_at is not None and self._clock() >= self._give_up_at:
+            self._signal = self._signal or 2  # an interrupt's time for the input is over
+            self._drain()
         if self._publishing.required and self._delivery.fatal is not None:
             raise self._delivery.fatal
 

@@ -1,6 +1,7 @@
 """``agentpipe publish`` as a process against real hubs, killed ones, and hubs that never answer."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -11,6 +12,8 @@ import pytest
 
 from tests.io.hubs import PATIENCE_S, RealHub, events, eventually
 from tests.io.raw_hub import RawHub
+
+RECORDINGS = os.path.join(os.path.dirname(__file__), "..", "..", "..", "shared", "recordings")
 
 
 @pytest.fixture
@@ -413,6 +416,15 @@ def test_an_interrupt_lets_the_pipe_end_and_delivers_it(hub, publish):
     assert sequences(hub.stored()) == list(range(1, 12))
 
 
+def test_an_interrupt_whose_pipe_does_not_end_is_over_after_the_drain_timeout_with_130(hub, publish):
+    process = publish(hub.url, "--drain-timeout", "500ms")
+    write_all(process, events(1, 10))
+    eventually(lambda: len(hub.told()) == 10)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=PATIENCE_S) == -signal.SIGINT
+    assert process.stderr.read() == b"", "everything was delivered"
+
+
 def test_a_second_interrupt_ends_it_at_once(publish):
     process = publish("127.0.0.1:1", "--drain-timeout", "1h")
     write_all(process, events(1, 10))
@@ -452,3 +464,16 @@ def test_a_replayed_log_published_twice_adds_nothing(hub, environment, tmp_path)
     for _ in range(2):
         assert subprocess.run(["bash", "-o", "pipefail", "-c", command], env=environment, timeout=60).returncode == 0
     assert hub.stored() == log.read_bytes().splitlines()
+
+
+@pytest.mark.skipif(not os.path.isdir(RECORDINGS), reason="the recordings are not beside the repository")
+def test_an_agents_own_log_replayed_through_parse_twice_adds_nothing(hub, environment):
+    command = (
+        f"agentpipe replay --speed max {RECORDINGS}/claude/tools.jsonl | agentpipe parse | agentpipe publish {hub.url}"
+    )
+    for _ in range(2):
+        assert subprocess.run(["bash", "-o", "pipefail", "-c", command], env=environment, timeout=60).returncode == 0
+    stored = hub.stored()
+    assert [json.loads(line)["sequence"] for line in stored] == list(range(1, len(stored) + 1))
+    assert json.loads(stored[0])["type"] == "run_started"
+    assert json.loads(stored[-1])["type"] == "run_completed"
