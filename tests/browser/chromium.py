@@ -129,6 +129,13 @@ class Page(Session):
         """The text of the first element that matches, or None."""
         return self.evaluate(f"document.querySelector({json.dumps(selector)})?.textContent?.trim() ?? null")
 
+    def key(self, key: str) -> None:
+        """Press and release one key, as a keyboard does."""
+        text = {"Enter": "\r"}.get(key, key)
+        code = {"Enter": 13}.get(key, ord(key[0].upper()))
+        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, text=text, windowsVirtualKeyCode=code)
+        self.call("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
+
     def size(self, width: int, height: int, *, dark: bool = False) -> None:
         """The window's size, and whether the system prefers dark."""
         self.call(

@@ -55,10 +55,10 @@ def start_hub(built: None, tmp_path: Path, environment: Mapping[str, str]) -> It
     """Starts a hub; all are stopped at the end."""
     hubs: list[HubProcess] = []
 
-    def start(store: str | None = None) -> HubProcess:
+    def start(store: str | None = None, *more: str) -> HubProcess:
         folder = tmp_path / f"hub{len(hubs)}"
         folder.mkdir()
-        hubs.append(HubProcess(folder, environment, store))
+        hubs.append(HubProcess(folder, environment, store, *more))
         hubs[-1].start()
         return hubs[-1]
 

@@ -15,10 +15,11 @@ START_S = 40.0
 class HubProcess:
     """``agentpipe serve`` with a store in *folder*; started again it has the same port, token and store."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str], store: str | None = None) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str], store: str | None = None, *more: str) -> None:
         self._folder = folder
         self._environment = environment
         self._store = store or str(folder / "hub.db")
+        self._more = more
         self._port = "0"
         self._process: subprocess.Popen[bytes] | None = None
         self.url = ""
@@ -42,7 +43,7 @@ class HubProcess:
         log = (self._folder / "hub.log").open("ab")
         self._process = subprocess.Popen(
             ["agentpipe", "serve", "--port", self._port, "--store", self._store, "--heartbeat", "1s",
-             "--token-file", str(self.token_file), "--ready-file", str(ready)],
+             "--token-file", str(self.token_file), "--ready-file", str(ready), *self._more],
             env=self._environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log,
         )  # fmt: skip
         log.close()

@@ -208,7 +208,7 @@ def test_a_killed_hub_leaves_no_hole_and_no_repeat(
     page.screenshot(artifacts / f"hub-back-{store or 'file'}.png")
     if store is None:
         holds(page, hub, story.run)
-    page.problems = [problem for problem in page.problems if "ERR_CONNECTION_REFUSED" not in problem]
+    page.problems = [problem for problem in page.problems if "net::ERR_" not in problem]
 
 
 def test_hostile_text_stays_text(page: Page, hub: HubProcess, artifacts: Path) -> None:
@@ -309,3 +309,53 @@ def test_reading_above_is_not_disturbed_by_what_comes(page: Page, hub: HubProces
     page.evaluate("document.querySelector('[data-testid=new]').click()")
     page.wait("document.querySelector('[data-testid=end]')")
     page.wait("!document.querySelector('[data-testid=new]')")
+
+
+def test_what_the_hub_no_longer_keeps_is_a_row(page: Page, start_hub: Callable[..., HubProcess]) -> None:
+    hub = start_hub("memory", "--window", "64KiB")
+    story = Story("run-evicted")
+    for _ in range(20):
+        hub.send(steps(story, 90))
+    kept = hub.events(story.run)
+    gone = kept[0]["sequence"] - 1
+    assert gone > 0
+    page.open(hub.page)
+    page.wait("document.querySelector('[data-testid=feed]')?.getAttribute('aria-busy') === 'false'")
+    page.evaluate("document.querySelector('[data-testid=feed]').scrollTop = 0")
+    page.wait(f"document.querySelector('[data-testid=gap]')?.textContent.includes('{gone} events not received')")
+    assert "no longer kept by the hub" in (page.text("[data-testid=gap]") or "")
+    holds(page, hub, story.run)
+
+
+def test_the_work_of_sub_agents_lies_under_their_call(page: Page, hub: HubProcess) -> None:
+    story = Story("run-nested")
+    hub.send([
+        story.started(),
+        story.call("a", "Task", "first", "other"),
+        story.call("b", "Task", "second", "other"),
+        story.call("a1", "Bash", "ls", parent_id="a"),
+        story.call("b1", "Bash", "pwd", parent_id="b"),
+        story.chunk("m", "deep", final=True, parent_id="b"),
+    ])  # fmt: skip
+    page.open(hub.page)
+    page.wait("document.querySelectorAll('.nested').length === 3")
+    said = page.evaluate("[...document.querySelectorAll('[data-testid=under]')].map((label) => label.textContent)")
+    assert said == ["Task: first", "Task: second"], "named where the row above belongs to another"
+
+
+def test_the_feed_can_be_read_by_keyboard(page: Page, hub: HubProcess) -> None:
+    story = Story("run-keys")
+    hub.send([story.started(), *steps(story, 30)])
+    page.open(hub.page)
+    page.wait("document.querySelectorAll('[data-testid=call]').length === 10")
+    page.evaluate("document.querySelector('[data-testid=feed]').focus()")
+    focused = "document.activeElement.closest('article')?.dataset.key"
+    page.key("j")
+    last = page.evaluate(focused)
+    page.key("k")
+    assert page.evaluate(focused) != last
+    page.wait("document.querySelector('.follow').textContent.includes('Paused')")
+    page.key("Enter")
+    page.wait("document.activeElement.getAttribute('aria-expanded') === 'true'")
+    page.key("G")
+    page.wait("document.querySelector('.follow').textContent.includes('Following')")

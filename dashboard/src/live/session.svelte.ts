@@ -47,6 +47,7 @@ export class Session {
   #endList = (): void => {};
   #endFeed = (): void => {};
   #reading = false;
+  #readAgain = false;
   #readAt = 0;
   #opening = 0;
 
@@ -140,7 +141,9 @@ export class Session {
     if (await this.#signIn()) this.#connection.start();
   }
 
+  /** Reads the list anew; asked for during a reading, once more after it. Tries again until it has succeeded. */
   async #readRuns(): Promise<void> {
+    this.#readAgain = this.#reading;
     if (this.#reading) return;
     this.#reading = true;
     try {
@@ -154,11 +157,12 @@ export class Session {
     } catch (error) {
       if (this.#refused(error)) return;
       if (this.listing === "loading") this.listing = "failed";
-      if (this.listing === "failed") setTimeout(() => void this.#readRuns(), RETRY_MS);
+      this.#readAgain = true;
     } finally {
       this.#reading = false;
       this.#readAt = Date.now();
     }
+    if (this.#readAgain) setTimeout(() => void this.#readRuns(), RETRY_MS);
   }
 
   #listListener(): Listener {

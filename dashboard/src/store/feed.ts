@@ -84,6 +84,13 @@ export class Feed {
     this.version += 1;
   }
 
+  /** What the call with this tool-use id is called, for rows of the sub-agent that it started. */
+  callTitle(id: string): string {
+    const index = this.#calls.get(id);
+    const row = index === undefined ? undefined : (this.rows[index] as CallRow);
+    return row?.call?.title ?? row?.result?.name ?? id;
+  }
+
   /** Indexes of rows that were added or replaced since the last call. */
   takeChanges(): number[] {
     const changed = this.#changed;
