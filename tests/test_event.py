@@ -260,3 +260,53 @@ def test_seconds_refuses_what_is_no_timestamp() -> None:
 def test_exempt_types_hold_all_that_ends_a_run() -> None:
     assert module.TERMINAL_TYPES < module.EXEMPT_TYPES
     assert {"error", "gap", "run_started"} <= module.EXEMPT_TYPES
+
+
+def accepted(line: bytes) -> dict[str, Any] | None:
+    """What the standard library, told to be strict, makes of *line*; None when it is no JSON object."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(constant)
+
+    try:
+        found = json.loads(line.decode(), parse_constant=refuse)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+TOKENS = st.sampled_from(
+    [b"{", b"}", b"[", b"]", b",", b":", b" ", b"\t", b'"type"', b'"run_id"', b'"sequence"', b'"payload"', b'"x"', b"1",
+     b"-0", b"1.5", b"1e9", b"01", b"true", b"null", b"nul", b"NaN", b'"\\ud800"', b'"\\u00e9"', b'"\xc3\xa9"', b"\xff",
+     b'"\\x"', b"\x00", b'"', b"\\", b'{"type":"t"}', b'"a":{}', b'"sequence":7']
+)  # fmt: skip
+
+
+@given(st.lists(TOKENS, max_size=9).map(b"".join))
+@example(b'{"a":"\\ud800","type":"t"}')
+@example(b'{"type":"\\ud83d\\ude00"}')
+def test_peeking_accepts_what_is_a_json_object_and_nothing_else(line: bytes) -> None:
+    found = accepted(line)
+    try:
+        event = peek(line)
+    except ValueError:
+        assert found is None
+        return
+    assert found is not None
+    assert event.line == line
+    kind = found.get("type")
+    assert event.type == (kind if isinstance(kind, str) and kind.isprintable() else "")
+    assert event.sequence == (
+        found["sequence"] if type(found.get("sequence")) is int and found["sequence"] > 0 else None
+    )
+
+
+@given(st.dictionaries(st.sampled_from(["type", "run_id", "work_id", "sequence", "payload", "timestamp", "x"]), VALUES))
+def test_the_head_is_what_the_whole_line_says(envelope: dict[str, Any]) -> None:
+    line = json.dumps(envelope).encode()
+    event = peek(line)
+    assert event.envelope == json.loads(line)
+    assert event.payload == (envelope["payload"] if isinstance(envelope.get("payload"), dict) else {})
+    run = envelope.get("run_id")
+    told = isinstance(run, str) and not any("\ud800" <= letter <= "\udfff" for letter in run)
+    assert event.run_id == (run if told else "")

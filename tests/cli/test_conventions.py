@@ -99,12 +99,13 @@ def test_an_oversize_line_is_declared_and_the_next_is_unharmed(agentpipe: Run, n
     assert b"over the limit" in done.stderr
 
 
-@stages
+@pytest.mark.parametrize("name", [*STAGE_COMMANDS, "publish"])
 def test_a_terminal_without_input_is_told_what_is_needed(environment: Mapping[str, str], name: str) -> None:
+    words = [name, "ws://127.0.0.1:9"] if name == "publish" else [name]
     leader, follower = pty.openpty()
     try:
         process = subprocess.Popen(
-            ["agentpipe", name], stdin=follower, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
+            ["agentpipe", *words], stdin=follower, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
         )
         out, err = process.communicate(timeout=60)
     finally:
@@ -252,6 +253,13 @@ def test_a_bad_command_is_a_usage_error_with_a_suggestion(agentpipe: Run, word: 
 
 def test_abbreviations_of_commands_are_not_commands(agentpipe: Run) -> None:
     assert agentpipe("thr").returncode == 2
+
+
+def test_an_option_behind_the_command_of_run_is_the_commands_own(agentpipe: Run) -> None:
+    assert agentpipe("run", "--tmeout", "5", "true").returncode == 2
+    done = agentpipe("run", "--", "printf", "%s,", "--help", "--", "-h")
+    assert done.returncode == 0
+    assert json.loads(done.stdout.splitlines()[1])["payload"]["text"] == "--help,--,-h,"
 
 
 def test_the_version_is_a_constant_on_stdout(agentpipe: Run) -> None:

@@ -1,5 +1,6 @@
 """A filter as a real process between real descriptors."""
 
+import json
 import os
 import select
 import subprocess
@@ -21,6 +22,14 @@ def line(sequence: int, fill: str = "") -> bytes:
         sequence,
         fill.encode(),
     )
+
+
+def lines(first: int, last: int) -> bytes:
+    return b"".join(line(n) for n in range(first, last + 1))
+
+
+def numbers(out: bytes) -> list[int]:
+    return [json.loads(text)["sequence"] for text in out.splitlines()]
 
 
 def read_until(fd: int, enough: Callable[[bytes], bool], patience_s: float = PATIENCE_S) -> bytes:
