@@ -141,12 +141,11 @@ class Following:
             self._ask_again()
             return b""
         self.position = Position(here.epoch, pos)
-        lines = message.events or ()
         self._settle_done()
         if self._filters_here:
-            return self._filtered([bytes(line) for line in lines])
-        self.events += len(lines)
-        return b"\n".join(lines) + b"\n" if lines else b""
+            return self._filtered(message.lines)
+        self.events += len(message.lines)
+        return join(message.lines)
 
     def _filtered(self, lines: Sequence[bytes]) -> bytes:
         found = peek_lines(lines)[0]

@@ -67,6 +67,14 @@ def test_events_are_the_bytes_that_were_published():
     assert following.report()["position"] == "e:2"
 
 
+@pytest.mark.parametrize("endless", [True, False])
+def test_an_escaped_lone_surrogate_is_carried_as_it_is(endless):
+    cut = '{"type":"t","run_id":"r","sequence":1,"payload":{"text":"\\ud83d"}}'
+    following = Following("start", Filter(runs=frozenset({"r"})), endless=endless)
+    own = connected(following, head=2)
+    assert following.hear(events(own, 0, 2, cut, line(2))) == f"{cut}\n{line(2)}\n".encode()
+
+
 def test_what_is_known_is_not_taken_twice():
     following = Following("start", EVERYTHING, endless=True)
     own = connected(following)

@@ -83,6 +83,7 @@ def report(err):
 
 def test_without_following_it_prints_the_log_and_ends(hub, put, agentpipe):
     data = put(events(1, 300) + b'{"odd" : 1.50,"type":"t","run_id":"s","sequence":1,"big":123456789012345678901234}\n')
+    data += put(b'{"type":"t","run_id":"u","sequence":1,"payload":{"text":"cut: \\ud83d","x":1e400}}\n')
     done = agentpipe("subscribe", "--no-follow", hub.url)
     assert (done.returncode, done.stdout, done.stderr) == (0, data, b"")
 
