@@ -31,6 +31,9 @@ _TAKE_BYTES = 64 * 1024
 #: When nothing that can be polled tells of the next step (a thread that ends), look again this often.
 _TICK_S = 0.02
 
+#: When all has ended and we wait for a reader with limited patience, look at the clock this often.
+_STALL_TICK_S = 0.2
+
 #: How long a pipe may stay open after every process that we know of has ended.
 _STRANGER_S = 1.0
 
@@ -132,7 +135,9 @@ class RunLoop:
     def _timeout_ms(self) -> float | None:
         at = self._clock()
         due = [self._custody.deadline]
-        if self._custody.ended_at is not None or self._custody.child.fileno() < 0:
+        if self._custody.gone and self._drain.ended:
+            due.append(at + _STALL_TICK_S if self._told else None)
+        elif self._custody.ended_at is not None or self._custody.child.fileno() < 0:
             due.append(at + _TICK_S)
         elif not self._custody.stopping:
             due.append(self._limits.deadline(self._drain.last_at))
@@ -238,7 +243,7 @@ class RunLoop:
             signal=name,
             duration_ms=round((ended_at - started_at) * 1000),
             reason=self._custody.reason,
-            at=self._clock(),
+            at=max(ended_at, self._drain.last_at),  # not when the reader came to take it
         )
 
     def _flush(self, patience_s: float) -> None:

@@ -1,9 +1,12 @@
 """How a run ends: limits of time, signals, and that nothing an agent started is ever left."""
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
+import sys
+import termios
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -151,7 +154,9 @@ def test_statuses_survive_a_parent_that_ignored_sigchld(start: Start) -> None:
 
 def test_a_reader_that_stalls_while_we_are_told_to_end_is_given_the_grace_and_no_more(start: Start) -> None:
     process = start("--grace", "300ms", "--", "yes")
-    time.sleep(0.5)
+    assert process.stdout is not None
+    pipe = process.stdout.fileno()
+    until(lambda: int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder) > 50_000)
     process.send_signal(signal.SIGTERM)
     assert process.wait(PATIENCE_S) == -signal.SIGTERM
     assert process.stderr is not None
