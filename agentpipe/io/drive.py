@@ -97,7 +97,7 @@ class _Filter:
     def _step(self) -> None:
         busy = self._outlet.pending > 0
         may_read = not self._input_ended and self._stage.demand is Demand.MORE and (not busy or self._stage.elastic)
-        self._register(may_read, busy)
+        self._register(may_read=may_read, busy=busy)
         ready = dict(self._poll.poll(self._timeout_ms(busy)))
         if self._signals.fileno() in ready:
             self._obey()
@@ -110,7 +110,7 @@ class _Filter:
             self._read()
         self._wake()
 
-    def _register(self, may_read: bool, busy: bool) -> None:
+    def _register(self, *, may_read: bool, busy: bool) -> None:
         wanted = (may_read, busy)
         if wanted == self._polled:
             return
@@ -188,8 +188,10 @@ class _Filter:
         """Write what the stage let go at its end; after a signal for at most the grace: the report has what is left."""
         if self._signal is not None:
             self._give_up_at = self._clock() + GRACE_S
-        self._poll.register(self._outlet.fileno(), select.POLLOUT)
+        self._register(may_read=False, busy=True)
         while self._outlet.pending and not self._hurried():
+            if self._signal is not None and self._give_up_at is None:  # it came meanwhile
+                self._give_up_at = self._clock() + GRACE_S
             left_ms = None if self._give_up_at is None else (self._give_up_at - self._clock()) * 1000
             if left_ms is not None and left_ms <= 0:
                 self._signal = self._signal or signal.SIGINT

@@ -140,6 +140,22 @@ def test_a_stage_that_holds_without_a_deadline_lets_go_at_the_end(start: Start) 
     assert start("batch", "--number", "4").communicate(lines(1, 10), PATIENCE_S)[0] == lines(1, 10)
 
 
+def test_more_than_a_pipe_holds_is_let_go_at_the_end_to_a_slow_reader(start: Start, tmp_path: Any) -> None:
+    block = lines(1, 5000)
+    (tmp_path / "in").write_bytes(block)
+    with (tmp_path / "in").open("rb") as stdin:
+        process = start("batch", "--number", "1000000", stdin=stdin)
+    assert process.stdout is not None
+    piped = start("batch", "--number", "1000000")
+    assert piped.stdin is not None
+    assert piped.stdout is not None
+    piped.stdin.write(block)
+    piped.stdin.close()
+    time.sleep(0.5)  # both have filled their pipes
+    assert read_all(process.stdout.fileno()) == read_all(piped.stdout.fileno()) == block
+    assert ended(process) == ended(piped) == 0
+
+
 def test_a_stage_that_is_done_ends_the_filter_although_the_input_goes_on(start: Start) -> None:
     process = start("first", "--number", "2")
     assert process.stdin is not None
@@ -366,11 +382,15 @@ def test_a_termination_lets_the_stage_finish(start: Start, number: signal.Signal
     assert ended(process) == -number
 
 
-def test_a_termination_is_not_held_up_by_a_reader_that_stalls(start: Start) -> None:
-    process = start("elastic", "--number", "1000")
+@pytest.mark.parametrize("stage", ["elastic", "batch"], ids=["while it reads", "while it lets go"])
+def test_a_termination_is_not_held_up_by_a_reader_that_stalls(start: Start, stage: str) -> None:
+    process = start(stage, "--number", "1000000")
     assert process.stdin is not None
+    assert process.stdout is not None
     assert process.stderr is not None
     process.stdin.write(lines(1, 30_000))
+    process.stdin.close()
+    assert os.read(process.stdout.fileno(), 10)  # it has begun to write, and will not get far
     process.send_signal(signal.SIGTERM)
     assert ended(process) == -signal.SIGTERM
     assert b"were not written" in process.stderr.read()

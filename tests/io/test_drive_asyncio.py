@@ -1,4 +1,4 @@
-"""The asyncio driver over real asyncio streams: what the contract gives, as `filter_fds` does, and every way to fail."""
+"""The asyncio driver over real asyncio streams: it gives what `filter_fds` gives, and every way to fail."""
 
 import asyncio
 import contextlib
