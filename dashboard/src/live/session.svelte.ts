@@ -52,7 +52,7 @@ export class Session {
   #opening = 0;
 
   constructor() {
-    this.link = this.#connection.state;
+    this.link = { ...this.#connection.state, phase: "connecting" }; // it is about to: nothing has failed yet
   }
 
   /** The summary of the opened run. */
@@ -108,6 +108,7 @@ export class Session {
       } catch (error) {
         if (this.#refused(error)) return false;
         this.accessReason = String((error as Error).message);
+        this.listing = "failed";
         await pause(RETRY_MS);
       }
     }

@@ -147,6 +147,19 @@ describe("nothing twice, nothing missing unseen", () => {
     expect(feedOf(chunk("late")).rows).toMatchObject([{ kind: "gap", reason: "evicted", count: 40 }, { kind: "text" }]);
   });
 
+  test("a gap of the hub's log is a row, and the hole in the run behind it has its reason", () => {
+    restart();
+    const feed = feedOf(chunk("a"));
+    feed.hubGap({ type: "gap", id: 1, from: 5, to: 9, count: 5, reason: "evicted" });
+    sequence = 3;
+    feed.apply([chunk("z", true, 1)], 0);
+    expect(feed.rows.slice(1, 3)).toMatchObject([
+      { kind: "gap", count: 5, reason: "evicted", ranges: [] },
+      { kind: "gap", count: 2, reason: "evicted", ranges: [[2, 3]] },
+    ]);
+    expect(feed.reportHoles(60_000)).toBe(false);
+  });
+
   test("the end of a run shows open holes at once", () => {
     restart();
     const first = chunk("a");

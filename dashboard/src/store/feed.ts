@@ -29,6 +29,8 @@ export class Feed {
   readonly #texts = new Map<string, number>(); // type, message, index → row
   readonly #reported: Array<{ first: number; last: number; row: number }> = [];
   #changed: number[] = [];
+  /** Why numbers may be missing before the next event. A run is read from the first event that the hub still keeps. */
+  #excuse: string | null = "evicted";
   #lastFailed: number | null = null; // the row of the last call that failed
   #lastError: string | null = null; // what the last error row says
 
@@ -49,7 +51,7 @@ export class Feed {
       if (event.run_id !== this.run || this.#seen.has(id)) continue;
       this.#seen.add(id);
       this.#account(event, now);
-      if (this.#seen.size === 1) this.#reportBeginning();
+      if (this.#excuse !== null) this.#explainHoles(this.#excuse);
       this.#take(event as KnownEvent, id);
       fresh += 1;
     }
@@ -65,9 +67,10 @@ export class Feed {
     return holes.length > 0;
   }
 
-  /** A run is read from its first event that is kept: what lies before is known to be gone at once. */
-  #reportBeginning(): void {
-    for (const hole of this.#ledger.takeHoles(Infinity)) this.#reportHole(hole, "evicted");
+  /** The hole in front of the first event after an announced one has that reason. */
+  #explainHoles(reason: string): void {
+    this.#excuse = null;
+    for (const hole of this.#ledger.takeHoles(Infinity)) this.#reportHole(hole, reason);
   }
 
   #reportHole({ first, last }: Hole, reason: string): void {
@@ -76,11 +79,12 @@ export class Feed {
     this.#push({ ...common(at), key: `hole:${first}-${last}`, kind: "gap", count: last - first + 1, reason, ranges: [[first, last]] });
   }
 
-  /** The hub says that a part of its log will not come. */
+  /** The hub says that a part of its log will not come; what this run loses by it shows in its numbers. */
   hubGap(gap: HubGap): void {
     const at = this.rows.at(-1)?.at ?? "";
     const count = gap.count ?? (gap.reason === "epoch" ? 0 : gap.to - gap.from + 1);
     this.#push({ ...common(at), key: `hub:${gap.from}-${gap.to}:${this.version}`, kind: "gap", count, reason: gap.reason, ranges: [] });
+    this.#excuse = gap.reason;
     this.version += 1;
   }
 
