@@ -15,7 +15,7 @@ from agentpipe.parse.detect import is_event, session_of
 from agentpipe.parse.fields import string
 from agentpipe.parse.options import ParseOptions
 from agentpipe.parse.run import Run, process_moment
-from agentpipe.stage import BaseStage
+from agentpipe.stage import BaseStage, Demand
 
 __all__ = ["Parse"]
 
@@ -30,7 +30,11 @@ def _random_id() -> str:
 
 
 class Parse(BaseStage):
-    """Turns lines into events. *new_id* makes the id of a run that has none of its own."""
+    """Turns lines into events. *new_id* makes the id of a run that has none of its own.
+
+    Under strict a malformed line ends the input: ``failure`` is the InputError that tells it, ``demand`` is DONE, and
+    what came before the line is told as usual. Whoever drives the stage raises it at the end.
+    """
 
     def __init__(self, options: ParseOptions, new_id: Callable[[], str] = _random_id) -> None:
         super().__init__()
@@ -47,6 +51,12 @@ class Parse(BaseStage):
         self._events = 0
         self._formats: dict[str, Run] = {}
         self._lines = 0
+        self.failure: InputError | None = None
+
+    @property
+    def demand(self) -> Demand:
+        """MORE until a malformed line under strict."""
+        return Demand.MORE if self.failure is None else Demand.DONE
 
     @property
     def deadline(self) -> float | None:
@@ -55,10 +65,12 @@ class Parse(BaseStage):
         return min(times) if times else None
 
     def feed(self, events: Sequence[Event], now: float) -> Sequence[Event]:
-        """Take lines; return the events that they make. Raises InputError for a malformed line under strict."""
+        """Take lines; return the events that they make."""
         moment = Moment(now)
         out: list[Event] = []
         for event in events:
+            if self.failure is not None:
+                break
             self._line(event, moment, out)
         self._count(out)
         return out
@@ -128,10 +140,16 @@ class Parse(BaseStage):
             else:
                 self._of_session(found, moment).json(found, moment, len(line), out)
                 return
-        run = self._of_nobody(moment)
-        if self._options.strict and len(text.strip()) > 2:  # a lone bracket begins a value over many lines
-            raise InputError("stdin", self._lines, 1, problem)
-        run.text(text, moment, out)
+        if self._refuses(text, problem):
+            return
+        self._of_nobody(moment).text(text, moment, out)
+
+    def _refuses(self, text: str, problem: str) -> bool:
+        """Whether a line that begins like JSON and is none ends a strict input."""
+        if not self._options.strict or len(text.strip()) <= 2:  # a lone bracket begins a value over many lines
+            return False
+        self.failure = InputError("stdin", self._lines, 1, problem)
+        return True
 
     def _event(self, found: dict[str, JSON], line: bytes, moment: Moment, out: list[Event]) -> None:
         kind, run_id = found["type"], found["run_id"]
@@ -171,9 +189,8 @@ class Parse(BaseStage):
             run.json(data, when, size, out)
         else:
             text = string(payload.get("text")) if data is None else _encoded(data)
-            if self._options.strict and text.lstrip()[:1] in ("{", "[") and len(text.strip()) > 2:
-                raise InputError("stdin", self._lines, 1, "not JSON")
-            run.text(text, when, out)
+            if text.lstrip()[:1] not in ("{", "[") or not self._refuses(text, "not JSON"):
+                run.text(text, when, out)
 
     def _oversize(self, event: Event, moment: Moment, out: list[Event]) -> None:
         """A line over the limit: its head and its size are all that is left of it."""

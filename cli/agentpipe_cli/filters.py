@@ -65,9 +65,12 @@ def _run(spec: StageSpec[Any], options: Any) -> int:
     intake = Intake(spec.reads, max_line=options.max_line, strict=options.strict, warn=warn)
     with _opened(spec, spec.options(**own)) as stage:
         ending = filter_fds(stage, intake)
+        failure = getattr(stage, "failure", None)  # a stage that reads lines finds bad ones itself
     if options.stats:
         warn(json.dumps({"stage": spec.name, **ending.report}, separators=(",", ":")))
     _tell_losses(spec.name, ending)
+    if failure is not None:
+        raise failure
     return 128 + ending.signal if ending.signal is not None else 0
 
 

@@ -1,10 +1,13 @@
 """``agentpipe parse`` as a command: real pipes, real statuses."""
 
 import json
-import subprocess
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from tests.parse.lines import SESSION, call, encoded, init, result, returned, text
+
+if TYPE_CHECKING:
+    import subprocess
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
@@ -38,6 +41,7 @@ def test_strict_ends_with_status_65(agentpipe: Run) -> None:
     done = agentpipe("parse", "--strict", input=SAMPLE + b'{"type":"assist\n')
     assert done.returncode == 65
     assert b"stdin:6" in done.stderr
+    assert done.stdout.splitlines()[-1].startswith(b'{"type":"run_completed"')  # what came before is told
 
 
 def test_an_unknown_format_is_a_usage_error(agentpipe: Run) -> None:

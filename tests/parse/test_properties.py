@@ -48,14 +48,19 @@ SHAPES = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=7),
     max_leaves=25,
 )
-LINES = st.dictionaries(KEYS, SHAPES, max_size=9).flatmap(
-    lambda line: st.builds(lambda kind: {**line, "type": kind}, WORDS | st.just("assistant") | st.just("user"))
+LINES = st.builds(
+    lambda line, kind: {**line, "type": kind},
+    st.dictionaries(KEYS, SHAPES, max_size=9),
+    WORDS | st.sampled_from(["assistant", "user", "stream_event", "result"]),
 )
 GARBAGE = st.text(st.characters(exclude_characters="\n\r", exclude_categories=("Cs",)), max_size=20)
 BRACKETS = st.sampled_from(["{", "}", "[", "]", "[{", "}]", "{}", "[]", ",", '"a": 1', "[1]", "null", "  "])
 INPUT = st.lists(LINES | ANY.map(json.dumps) | GARBAGE | BRACKETS, max_size=8)
 
-MANY = settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+#: The same examples each time: a test that fails now and then helps nobody; longer searches are made by hand.
+MANY = settings(
+    max_examples=120, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
 
 
 def check(data: bytes) -> list[Any]:

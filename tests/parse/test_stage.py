@@ -404,9 +404,16 @@ def test_parse_never_holds_its_driver_back() -> None:
     assert parse.demand is Demand.MORE
 
 
-def test_strict_ends_at_a_broken_line() -> None:
-    with pytest.raises(InputError, match="stdin:2"):
-        parsed(init(), '{"type":"assist', result(), strict=True)
+@pytest.mark.parametrize("inside", [False, True], ids=["bare", "in run's events"])
+def test_strict_ends_at_a_broken_line_and_tells_what_came_before(inside: bool) -> None:
+    parse = stage(strict=True)
+    lines = [init(), text("before"), '{"type":"assist', text("after")]
+    made = [decode(event.line) for event in parsed_bytes(encoded(wrapped(lines) if inside else lines), parse)]
+    assert [payload["text"] for payload in of(made, "agent_output")] == ["before"]
+    assert types(made)[-1] == "run_completed"
+    assert parse.demand is Demand.DONE
+    assert isinstance(parse.failure, InputError)
+    assert parse.failure.line == (4 if inside else 3)
 
 
 def test_strict_takes_a_value_over_many_lines() -> None:
