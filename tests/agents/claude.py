@@ -80,25 +80,30 @@ def _binary(target: Path) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """Where one session runs: the *binary*, a *home* made for it, a *workspace*, the API's *url*."""
+    """Where one session runs: the *binary*, a *home* made for it, a *workspace*, the API's *url*, a *tmp* folder.
+
+    The path of *tmp* has to be short: the CLI listens on a socket in there, and goes elsewhere when its name would be
+    longer than the 108 bytes that one may have.
+    """
 
     binary: Path
     home: Path
     workspace: Path
     url: str
+    tmp: Path
 
     def environment(self, **more: str) -> dict[str, str]:
         """The whole environment of the CLI and its tools; *more* is added."""
-        for name in ("config", "tmp"):
-            (self.home / name).mkdir(parents=True, exist_ok=True)
+        for folder in (self.home / "config", self.tmp):
+            folder.mkdir(parents=True, exist_ok=True)
         return {
             "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
             "HOME": str(self.home),
-            "TMPDIR": str(self.home / "tmp"),
+            "TMPDIR": str(self.tmp),
             "LANG": "C.UTF-8",
             "PYTHONDONTWRITEBYTECODE": "1",
             "CLAUDE_CONFIG_DIR": str(self.home / "config"),
-            "CLAUDE_CODE_TMPDIR": str(self.home / "tmp"),
+            "CLAUDE_CODE_TMPDIR": str(self.tmp),
             "ANTHROPIC_BASE_URL": self.url,
             "ANTHROPIC_API_KEY": "sk-dummy",
             "DISABLE_TELEMETRY": "1",

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -49,6 +50,7 @@ def _prepare(stack: ExitStack, binary: Path, folder: Path, name: str, *, pace: f
     scenario = SCENARIOS[name](workspace)
     scenario.prepare(workspace)
     mock = stack.enter_context(MockAnthropic(scenario, pace=pace))
-    session = Session(scenario, Sandbox(binary, home, workspace, mock.url), mock)
+    tmp = Path(stack.enter_context(TemporaryDirectory(prefix="agentpipe-", ignore_cleanup_errors=True)))
+    session = Session(scenario, Sandbox(binary, home, workspace, mock.url, tmp), mock)
     stack.callback(session.close)
     return session

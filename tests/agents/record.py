@@ -51,7 +51,7 @@ def _record(binary: Path, name: str, form: str, options: list[str], through: lis
     scenario = SCENARIOS["tour"](workspace)
     scenario.prepare(workspace)
     with MockAnthropic(scenario, pace=1.0) as mock:
-        sandbox = Sandbox(binary, scratch / "home", workspace, mock.url)
+        sandbox = Sandbox(binary, scratch / "home", workspace, mock.url, scratch / "tmp")
         command = [*through, *sandbox.command(scenario, form, options)]
         output = subprocess.run(
             command,
@@ -92,7 +92,7 @@ def _names(sandbox: Sandbox) -> dict[str, str]:
         str(sandbox.binary): "claude",
         str(sandbox.workspace): "/home/dev/shop",
         str(sandbox.home / "config"): "/home/dev/.claude",
-        str(sandbox.home / "tmp"): "/home/dev/.cache",
+        str(sandbox.tmp): "/home/dev/.cache",
         str(sandbox.home): "/home/dev",
     }
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from agentpipe.event import TERMINAL_TYPES, Event
+from tests.agents.claude import VERSION
 from tests.agents.scenarios import Scenario, Text, Thinking, Tool
 from tests.agents.session import AGENTPIPE, Done, Session, events
 
@@ -72,6 +73,12 @@ def same(told: Any, given: Any) -> bool:
     return told == given or (cut and given.startswith(told.rpartition("…")[0]) and len(told) >= MAX_CONTENT)
 
 
+def facts(found: list[Event]) -> dict[str, Any]:
+    """What is known of the agent: with the start, or right after it when the agent took more than a second to begin."""
+    late = [update["changed"] for update in of_type(found, "agent_state_update") if update["state"] == "initialized"]
+    return found[0].payload | (late[0] if late else {})
+
+
 def result_line(raw: bytes) -> dict[str, Any]:
     """The CLI's own account, the last line of its output."""
     found: dict[str, Any] = json.loads(raw.splitlines()[-1])
@@ -113,7 +120,8 @@ def test_hello(played: Callable[..., Any]) -> None:
     assert ended["exit_code"] == 0
     assert ended["cost_usd"] == result_line(raw)["total_cost_usd"] > 0
     assert found[0].payload["agent"] == "claude"
-    assert found[0].payload["agent_version"] == "2.1.328"
+    assert facts(found)["agent_version"] == VERSION
+    assert facts(found)["session_id"] == result_line(raw)["session_id"]
 
 
 @pytest.mark.parametrize(
