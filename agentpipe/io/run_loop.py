@@ -94,9 +94,11 @@ class RunLoop:
         return self._status()
 
     def _over(self, patience_s: float) -> bool:
-        if not self._custody.gone or not self._drain.ended:
+        if not self._custody.gone:
             return False
-        return self._failure is not None or not self._held_bytes() or self._gives_up(patience_s)
+        if self._gives_up(patience_s):  # the drain may be waiting for room that will never come
+            return True
+        return self._drain.ended and (self._failure is not None or not self._held_bytes())
 
     def _held_bytes(self) -> int:
         return self._backlog.held_bytes + self._outlet.pending
@@ -104,7 +106,7 @@ class RunLoop:
     def _gives_up(self, patience_s: float) -> bool:
         """Whether we were told to end and the reader has not moved for long: then the rest is lost, and said to be."""
         since = max(self._moved_at, self._custody.ended_at or 0.0)
-        stuck = self._told and self._outlet.pending
+        stuck = self._told and self._outlet.pending and self._failure is None
         if stuck and (self._signals.interrupts > 2 or self._clock() > since + patience_s):
             self._abandoned = True
             self._warn(f"the reader has stalled: about {self._held_bytes()} bytes of output were not delivered")

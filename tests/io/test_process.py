@@ -152,8 +152,12 @@ def test_statuses_survive_a_parent_that_ignored_sigchld(start: Start) -> None:
     assert process.returncode == 9
 
 
-def test_a_reader_that_stalls_while_we_are_told_to_end_is_given_the_grace_and_no_more(start: Start) -> None:
-    process = start("--grace", "300ms", "--", "yes")
+@pytest.mark.parametrize("script", ["exec yes", "seq 1 100000; exec sleep 600"])
+def test_a_reader_that_stalls_while_we_are_told_to_end_is_given_the_grace_and_no_more(
+    start: Start, script: str
+) -> None:
+    """Whether or not the queue is full and the drain itself waits for room."""
+    process = start("--grace", "300ms", "--queue", "1MiB", "--", "sh", "-c", script)
     assert process.stdout is not None
     pipe = process.stdout.fileno()
     until(lambda: int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder) > 50_000)
