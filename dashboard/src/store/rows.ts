@@ -37,7 +37,7 @@ export interface CallRow extends Common {
 interface Said<Kind> extends Common {
   kind: Kind;
   text: string;
-  /** streaming: more is to come · final: the whole text · cut: the run ended before the text did */
+  /** streaming: more is to come · final: the whole text · cut: the run ended and the final text did not come */
   state: "streaming" | "final" | "cut";
   role: string;
 }
