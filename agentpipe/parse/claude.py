@@ -29,6 +29,9 @@ _MEDIA_BLOCKS = frozenset({"image", "document"})
 #: Types that no other agent prints; the rest is recognised by more than its type.
 _OWN_TYPES = frozenset({"stream_event", "rate_limit_event", "control_request", "control_response"})
 
+#: What the CLI says in the user's name when it was interrupted; a result line does not always follow, nor a status.
+_INTERRUPTED = "[Request interrupted by user"
+
 
 class _Line:
     """What every part of one line shares."""
@@ -72,6 +75,7 @@ class Claude:
         self._last: dict[str, JSON] = {}  # the payload of the last turn
         self._result = ""  # the last text that was a result
         self._aborted = False
+        self._interrupted = 0  # the last line by which somebody said stop; lines count from 1
 
     @staticmethod
     def recognises(found: Mapping[str, JSON]) -> bool:
@@ -137,9 +141,10 @@ class Claude:
             fields["usage"] = self._ledger.total
         if self._ledger.cost_usd is not None:
             fields["cost_usd"] = self._ledger.cost_usd
+        stopped = self._lines > 0 and self._interrupted == self._lines  # it was the last thing said
         if not self._turns:
-            return Outcome(None, False, "no result from the agent", fields)
-        return Outcome(bool(self._last["ok"]), self._aborted, None, fields, self._spent_ms)
+            return Outcome(None, stopped, "no result from the agent", fields)
+        return Outcome(bool(self._last["ok"]), self._aborted or stopped, None, fields, self._spent_ms)
 
     def _learn_session(self, found: dict[str, JSON]) -> None:
         session = string(found.get("session_id"))
@@ -271,6 +276,8 @@ class Claude:
         origin = _origin(line)
         if origin:
             payload["origin"] = origin
+        if line.scope is None and payload["text"].startswith(_INTERRUPTED):
+            self._interrupted = self._lines
         draft = Draft("agent_output", payload, line.at, line.scope)
         self._texts.told(line.uuid, draft)
         return draft

@@ -59,7 +59,7 @@ INPUT = st.lists(LINES | ANY.map(json.dumps) | GARBAGE | BRACKETS, max_size=8)
 
 #: The same examples each time: a test that fails now and then helps nobody; longer searches are made by hand.
 MANY = settings(
-    max_examples=120, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=60, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 
 
@@ -105,7 +105,7 @@ def test_any_lines_of_a_process(lines: list[Any], exited: dict[str, Any]) -> Non
     check(encoded(wrapped(lines, **exited)))
 
 
-@settings(MANY, max_examples=60)
+@settings(MANY, max_examples=40)
 @given(INPUT, st.lists(st.integers(0, 400), max_size=8))
 def test_cuts_change_nothing(lines: list[Any], cuts: list[int]) -> None:
     data = encoded(lines)
@@ -113,13 +113,13 @@ def test_cuts_change_nothing(lines: list[Any], cuts: list[int]) -> None:
     assert [event.line for event in parsed_bytes(data, cuts=(cut for cut in cuts if cut < len(data)))] == whole
 
 
-@settings(MANY, max_examples=60)
+@settings(MANY, max_examples=40)
 @given(st.binary(max_size=200))
 def test_any_bytes(data: bytes) -> None:
     parsed_bytes(data)
 
 
-@settings(MANY, max_examples=60)
+@settings(MANY, max_examples=40)
 @given(
     st.dictionaries(
         st.sampled_from(["type", "run_id", "agent_id", "timestamp", "payload", "work_id", "sequence"]),
