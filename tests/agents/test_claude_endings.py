@@ -114,6 +114,28 @@ def test_an_agent_killed_outright_leaves_no_tool_behind(play: Callable[..., Sess
     assert told(session).type == "run_failed"
 
 
+def test_an_agent_interrupted_by_others_is_not_completed_though_its_status_is_0(play: Callable[..., Session]) -> None:
+    """The CLI ends with 0 then, now and then without a result line."""
+    session = play("slow")
+    process = begun(session)
+    os.kill(agent_process(session), signal.SIGINT)
+    returncode, exited = ended(session, process)
+    assert (returncode, exited.payload["exit_code"]) == (0, 0)
+    assert told(session).type == "run_cancelled"
+
+
+def test_an_agent_that_refuses_its_options_says_why_and_fails(play: Callable[..., Session]) -> None:
+    """Nothing on stdout, a line on stderr, status 1."""
+    session = play("hello")
+    command = [word for word in session.run() if word != "--verbose"]
+    done = session.pipe(command, PARSE)
+    found = events(done.output)
+    assert done.statuses == [1, 0]
+    assert [event.type for event in found] == ["run_started", "agent_log_entry", "run_failed"]
+    assert "requires --verbose" in found[1].payload["message"]
+    assert found[-1].payload["exit_code"] == 1
+
+
 def test_a_timeout_ends_the_run_with_124(play: Callable[..., Session]) -> None:
     """While a tool runs the CLI is silent, but for one line after 3 s. Both limits at once, on a run each."""
     sessions = {"timeout": play("slow"), "idle_timeout": play("slow")}

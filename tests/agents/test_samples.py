@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agentpipe.event import peek, seconds
+from agentpipe.event import Event, peek, seconds
 from tests.agents.scenarios import SCENARIOS
 from tests.agents.session import AGENTPIPE, events
 from tests.agents.test_claude import check_frame, check_tools, of_type, whole
@@ -45,6 +45,24 @@ def test_the_json_form_has_the_result() -> None:
 
 def test_replay_changes_nothing() -> None:
     assert parsed("tour.ndjson", AGENTPIPE, "replay", "--speed", "max") == parsed("tour.ndjson")
+
+
+def test_an_interruption_is_a_cancelled_run_when_it_is_the_last_word() -> None:
+    """The CLI ends with status 0 then, and now and then without its result line."""
+    lines = (SAMPLES / "tour.stream.jsonl").read_bytes().splitlines(keepends=True)
+    said = {"role": "user", "content": [{"type": "text", "text": "[Request interrupted by user for tool use]"}]}
+    stop = json.dumps({"type": "user", "message": said, "parent_tool_use_id": None}).encode() + b"\n"
+    cut_short = ending(b"".join([*lines[:20], stop]))
+    assert cut_short.type == "run_cancelled"
+    assert cut_short.payload["incomplete"] == "no result from the agent"
+    assert ending(b"".join([*lines[:20], stop, *lines[20:]])).type == "run_completed"
+    assert ending(b"".join(lines[:20])).type == "run_completed"
+
+
+def ending(log: bytes) -> Event:
+    """The last event that parse makes of *log*."""
+    parse = subprocess.run([AGENTPIPE, "parse"], input=log, stdout=subprocess.PIPE, check=True, timeout=60)
+    return events(parse.stdout)[-1]
 
 
 @pytest.mark.xfail(
