@@ -33,7 +33,7 @@ class Publishing:
 
     required: bool = False
     drain_timeout: float = 10.0
-    hold: float = 3.0
+    hold: float = 10.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -267,6 +267,6 @@ def exit_status(ending: Event | None) -> int:
     if ending is None:
         return 1
     code = ending.payload.get("exit_code")
-    if isinstance(code, int) and not isinstance(code, bool):
+    if type(code) is int and (code != 0 or ending.type == "run_completed"):  # an agent may fail and exit with 0
         return code & 0xFF if code >= 0 else 128 - code & 0xFF
     return {"run_completed": 0, "run_cancelled": 130}.get(ending.type, 1)

@@ -33,8 +33,8 @@ class PublishOptions(HubOptions):
     batch_bytes: int = option(65536, "Put at most so much into a message.", unit="size", minimum=1024, maximum=1 << 20)
     window: int = option(8 << 20, "Keep at most so much that the hub has not stored.", unit="size", minimum=65536)
     hold: float = option(
-        3.0,
-        "Let a full window hold up the input so long while the hub is silent, then drop.",
+        10.0,
+        "Let a full window hold up the input so long while the hub is silent, before events are dropped.",
         unit="duration",
         minimum=0,
     )

@@ -128,6 +128,7 @@ def test_a_subscriber_sees_no_hole_and_no_repeat_across_restarts_of_the_hub(hub,
         hub.stop(signal.SIGKILL if round_ == 1 else signal.SIGTERM)
         hub.start()
         put(events(2000 * round_ + 1, 2000 * round_ + 2000))
+        subscriber.waited_for(2000 * round_ + 2000)
     assert subscriber.waited_for(6000) == events(1, 6000)
     status, err = subscriber.ended()
     assert status == -signal.SIGTERM
@@ -168,7 +169,7 @@ def test_a_store_that_was_replaced_is_said_and_read_from_its_start(hub, put, fol
 
 
 def test_a_reader_that_stalls_gets_everything_later(hub, put, environment):
-    command = f"agentpipe subscribe --since start {hub.url} | (sleep 2; head -n 30000)"
+    command = f"agentpipe subscribe --since start {hub.url} | (sleep 1; head -n 30000)"
     process = subprocess.Popen(["bash", "-c", command], env=environment, stdout=subprocess.PIPE)
     data = put(events(1, 30_000))
     out, _ = process.communicate(timeout=PATIENCE_S)
