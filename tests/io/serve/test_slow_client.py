@@ -1,0 +1,52 @@
+"""A client that stops reading slows nobody, costs the hub almost nothing, and finds everything when it comes back."""
+
+from collections.abc import Callable
+
+from tests.io.serve.hubs import Client, Hub, event
+
+Start = Callable[..., Hub]
+Connect = Callable[..., Client]
+
+
+def numbers(lines: list[bytes]) -> list[int]:
+    """The sequence numbers, without decoding 4 KB each."""
+    return [int(line[: line.index(b',"event_id"')].rsplit(b":", 1)[1]) for line in lines]
+
+
+def test_one_that_stops_reading_neither_slows_another_nor_grows_the_hub(start: Start, connect: Connect):
+    """64 MB go by a subscriber that reads nothing: the hub grows by less than 1 MB, the other gets it all in order."""
+    hub = start("--window", "2MiB", store="hub.db")
+    writer, reader, stalled = connect(hub), connect(hub), connect(hub)
+    reader.subscribe(filter={"types": ["agent_output"]})
+
+    def pour(first: int, megabytes: int) -> int:
+        """Publish, and read along; returns the next number."""
+        for number in range(first, first + 256 * megabytes, 128):
+            writer.publish(*[event(each, size=4096) for each in range(number, number + 128)])
+            reader.read(128)
+            assert numbers(reader.lines) == list(range(number, number + 128))
+            reader.lines = []
+        return first + 256 * megabytes
+
+    beginning = pour(1, 48)  # the window is full, the allocator has what it wants
+    stalled.subscribe()
+    following = pour(beginning, 8)  # its socket buffers fill up
+    before = hub.rss
+    following = pour(following, 64)
+    assert hub.rss - before < 1 << 20
+
+    stalled.read(following - beginning)  # and now it reads on, from the store: Client checks every `prev`
+    assert numbers(stalled.lines) == list(range(beginning, following))
+
+
+def test_one_that_does_not_even_answer_pings_is_sent_away(start: Start, connect: Connect):
+    hub = start("--heartbeat", "100ms")
+    silent = connect(hub)
+    said = b""
+    while b"\x88" not in said:
+        part = silent.socket.sock.recv(1 << 16)
+        assert part, said
+        said += part
+    assert b'"type":"bye","code":4201' in said
+    assert (4201).to_bytes(2, "big") in said[said.index(b"\x88") :]
+    assert b'"heartbeat"' in said
