@@ -90,11 +90,6 @@ class Claude:
             return type(found.get("subtype")) is str or type(found.get("is_error")) is bool
         return type(kind) is str and kind in _OWN_TYPES
 
-    @property
-    def due(self) -> float | None:
-        """When a plan in progress should be told again."""
-        return self._plans.due
-
     def read(self, found: dict[str, JSON], moment: Moment, size: int) -> list[Draft]:
         """The drafts of one line; *size* is its length in bytes."""
         kind = found.get("type")
@@ -108,6 +103,8 @@ class Claude:
         if reader is not None:
             if kind != "system":
                 self.ready = True
+            if self._plans.active and (line.own is not None or moment.at is not None):
+                return [*self._plans.tick(line.at), *reader(self, line)]
             return reader(self, line)
         drafts = small_line(string(kind), found, line.at)
         if drafts is None:
@@ -120,10 +117,6 @@ class Claude:
         """A line on stdout that is no JSON: a banner, a warning, or a line that was cut."""
         at = self._clock.at(None, moment)
         return [Draft("raw", {"format": self.name, "reason": "not JSON", "text": text}, at)]
-
-    def wake(self, moment: Moment) -> list[Draft]:
-        """Tell the plans in progress."""
-        return self._plans.wake(moment)
 
     def finish(self, moment: Moment) -> list[Draft]:
         """Tell whole the texts that were cut."""

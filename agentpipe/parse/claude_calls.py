@@ -109,7 +109,7 @@ class Calls:
             out += error("tool", message, at, tool_use_id=tool_use_id, name=call.name)
             out[-1] = out[-1]._replace(parent_id=scope)
         elif call.input is not None:
-            out += self._consequences(call, tool_use_id, structured, text, scope, at, moment)
+            out += self._consequences(call, tool_use_id, structured, text, scope, at)
         if call.kind == "think" and mapping(structured).get("status") != "async_launched":
             self._plans.close(tool_use_id)  # a sub-agent's, if it is one
         return out
@@ -139,11 +139,11 @@ class Calls:
         return payload
 
     def _consequences(
-        self, call: _Call, tool_use_id: str, structured: JSON, text: str, scope: str | None, at: str, moment: Moment
+        self, call: _Call, tool_use_id: str, structured: JSON, text: str, scope: str | None, at: str
     ) -> list[Draft]:
         given = call.input or {}
         if call.name in PLAN_TOOLS:
-            return self._plans.succeeded(call.name, given, structured, text, scope, at, moment)
+            return self._plans.succeeded(call.name, given, structured, text, scope, at)
         change = file_change(call.name, given, mapping(structured), text, tool_use_id, self._limit)
         return [Draft("file_changed", change, at, scope)] if change is not None else []
 

@@ -35,6 +35,8 @@ class ParseOptions:
     no_tool_calls: bool = option(False, "Leave out tool calls.")
     no_tool_results: bool = option(False, "Leave out tool results.")
     progress_interval: float = option(
-        5.0, "Tell the progress this often while something is in progress; none turns it off.", unit="duration"
+        5.0,
+        "Tell the progress anew with the first line after this long; none: on change only.",
+        unit="duration",
     )
     strict: bool = option(False, "End with status 65 at the first malformed line, instead of keeping it as raw.")

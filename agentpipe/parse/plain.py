@@ -43,11 +43,6 @@ class Plain:
         """Never: text is what is left when nobody else knows."""
         return False
 
-    @property
-    def due(self) -> float | None:
-        """Nothing is ever due."""
-        return None
-
     def read(self, found: dict[str, JSON], moment: Moment, size: int) -> list[Draft]:  # noqa: ARG002 - every adapter's shape
         """A line that happens to be JSON is a text as well."""
         return self.read_text(encode(found).decode(), moment)
@@ -57,10 +52,6 @@ class Plain:
         payload = {"message_id": "stdout", "index": self._lines, "text": without_ansi(text), "final": True}
         self._lines += 1
         return [Draft("agent_output", payload, self._clock.at(None, moment))]
-
-    def wake(self, moment: Moment) -> list[Draft]:  # noqa: ARG002 - every adapter's shape
-        """Nothing was kept."""
-        return []
 
     def finish(self, moment: Moment) -> list[Draft]:  # noqa: ARG002 - every adapter's shape
         """Nothing was kept."""

@@ -1,13 +1,14 @@
 """The to-do tools of Claude Code as plans: TodoWrite, and TaskCreate / TaskUpdate / TaskList.
 
-The rule this module keeps: a plan changes when its tool has succeeded, not when it was called. The main agent and each
-sub-agent have a plan of their own.
+The rules this module keeps: a plan changes when its tool has succeeded, not when it was called; the main agent and each
+sub-agent have a plan of their own; and what is told depends on what the source says and when it says it happened, never
+on when it was read, because a log that is played again at another pace must give the same numbers.
 """
 
 import re
 
 from agentpipe.event import JSON
-from agentpipe.parse.adapter import Clock, Draft, Moment
+from agentpipe.parse.adapter import Clock, Draft
 from agentpipe.parse.content import shortened
 from agentpipe.parse.fields import items, mapping, string
 from agentpipe.progress import Plan, Step, StepStatus
@@ -35,11 +36,11 @@ class _Board:
     def __init__(self) -> None:
         self.plan = Plan()
         self.tasks: dict[str, Step] = {}
-        self.told_at = 0.0  # by the driver's clock
+        self.told_s = 0.0  # seconds since the run started
 
 
 class Plans:
-    """All plans of one run. *interval_s* is how often a plan in progress is told; 0 only on change."""
+    """All plans of one run. *interval_s* is how often a plan in progress is told anew; 0 only on change."""
 
     def __init__(self, clock: Clock, interval_s: float) -> None:
         # given
@@ -49,25 +50,21 @@ class Plans:
         self._boards: dict[str | None, _Board] = {}
 
     @property
-    def due(self) -> float | None:
-        """When `wake` has something to tell, by the driver's clock."""
-        if not self._interval_s:
-            return None
-        times = [board.told_at + self._interval_s for board in self._boards.values() if board.plan.active]
-        return min(times, default=None)
+    def active(self) -> bool:
+        """Whether `tick` may have something to tell."""
+        return bool(self._interval_s) and any(board.plan.active for board in self._boards.values())
 
-    def wake(self, moment: Moment) -> list[Draft]:
-        """Tell the plans whose interval has passed."""
-        out = []
-        at = ""
-        for scope, board in self._boards.items():
-            if board.plan.active and board.told_at + self._interval_s <= moment.now:
-                at = at or self._clock.at(None, moment)
-                out.append(self._told(scope, board, at, moment))
-        return out
+    def tick(self, at: str) -> list[Draft]:
+        """Tell the plans whose interval has passed at the source's own time *at*."""
+        elapsed_s = self._clock.elapsed_s(at)
+        return [
+            self._told(scope, board, at)
+            for scope, board in self._boards.items()
+            if board.plan.active and board.told_s + self._interval_s <= elapsed_s
+        ]
 
     def succeeded(
-        self, name: str, given: dict[str, JSON], result: JSON, text: str, scope: str | None, at: str, moment: Moment
+        self, name: str, given: dict[str, JSON], result: JSON, text: str, scope: str | None, at: str
     ) -> list[Draft]:
         """A plan tool has succeeded: the progress when that changed the plan of *scope*.
 
@@ -79,7 +76,7 @@ class Plans:
         steps = _STEPS[name](board, given, mapping(result), text)
         if steps is None or not board.plan.change(steps, self._clock.elapsed_s(at)):
             return []
-        return [self._told(scope, board, at, moment)]
+        return [self._told(scope, board, at)]
 
     def close(self, scope: str | None) -> None:
         """The sub-agent *scope* has ended: its plan is told no more."""
@@ -90,10 +87,9 @@ class Plans:
         """The run has ended."""
         self._boards.clear()
 
-    def _told(self, scope: str | None, board: _Board, at: str, moment: Moment) -> Draft:
-        board.told_at = moment.now
-        payload = board.plan.payload(self._clock.elapsed_s(at))
-        return Draft("progress_update", payload, at, scope)
+    def _told(self, scope: str | None, board: _Board, at: str) -> Draft:
+        board.told_s = self._clock.elapsed_s(at)
+        return Draft("progress_update", board.plan.payload(board.told_s), at, scope)
 
 
 def _todos(board: _Board, given: dict[str, JSON], result: dict[str, JSON], text: str) -> list[Step] | None:  # noqa: ARG001 - one shape for all

@@ -1,8 +1,10 @@
 """One run as ``parse`` sees it: who it is, when it starts, the numbers of its events, and its one end.
 
-The rules this module keeps: ``run_started`` is the first event and comes with the first line that tells enough, at the
-latest a second after the first thing that was read; sequence numbers count from 1 without a hole; exactly one
-terminal event is the last. What was read before the agent was known is held, then told in order.
+The rules this module keeps: ``run_started`` is the first event and comes with the first line that tells enough, for a
+process at the latest a second after it started; sequence numbers count from 1 without a hole; exactly one
+terminal event is the last. What was read before the agent was known is held, then told in order. Which events a log
+makes depends on what it says and when it says it happened, not on the pace at which it is read: what is played again
+must have the numbers it had.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +25,9 @@ Tally: TypeAlias = Callable[[str, int], None]
 
 #: How long an agent may be silent before its run is told as started with what is known.
 HOLD_S = 1.0
+
+#: Where lines say when they happened, that decides; the driver's clock waits longer by this, for lines under way.
+_UNDER_WAY_S = 0.25
 
 #: Lines held at most before the agent is known: banners are shorter than that.
 _HOLD_LINES = 64
@@ -58,7 +63,8 @@ class Run:
         self._document = Document()
         self._held_lines: list[tuple[str, JSON, Moment]] = []  # read before the agent was known
         self._held: list[Draft] = []  # told before the run started
-        self._release_at: float | None = now + HOLD_S
+        self._release_at: float | None = now + HOLD_S  # by the driver's clock
+        self._waits_since_s: float | None = None  # by the source's clock
         self._told: Mapping[str, JSON] = {}  # the facts that were told
         self._sequence = 0
         self._cut = False  # whether the last line of stdout was not whole
@@ -79,13 +85,12 @@ class Run:
     @property
     def due(self) -> float | None:
         """When `wake` has something to do, by the driver's clock."""
-        told = self._adapter.due if self._adapter is not None and self.started else None
-        if self._release_at is None or (told is not None and told < self._release_at):
-            return told
         return self._release_at
 
     def json(self, found: JSON, moment: Moment, size: int, out: list[Event]) -> None:
         """A line of stdout that is a JSON object or array, of *size* bytes."""
+        if self._release_at is not None:
+            self._came(moment, out)
         if self._document.lines and self._continues(encode(found).decode(), moment, out):
             return
         if self._undecided or not self.started:
@@ -96,6 +101,7 @@ class Run:
 
     def text(self, text: str, moment: Moment, out: list[Event]) -> None:
         """A line of stdout that is no JSON object or array."""
+        self._came(moment, out)
         if self._options.format != "plain" and self._continues(text, moment, out):
             return
         self._cut = text.lstrip()[:1] in ("{", "[")
@@ -108,6 +114,7 @@ class Run:
 
     def stderr(self, text: str, moment: Moment, out: list[Event]) -> None:
         """A line of stderr."""
+        self._came(moment, out)
         if self._adapter is None:
             self._hold("stderr", text, moment, out)
         else:
@@ -122,6 +129,7 @@ class Run:
 
     def process_started(self, payload: dict[str, JSON], moment: Moment) -> None:
         """``run`` has started the command; told with ``run_started``."""
+        self._wait(moment)
         known = {"command": list, "cwd": str, "pid": int}
         self._process = {key: payload[key] for key, kind in known.items() if type(payload.get(key)) is kind}
         self._clock.at(None, moment)
@@ -133,12 +141,9 @@ class Run:
         self._end(payload, moment, out)
 
     def wake(self, moment: Moment, out: list[Event]) -> None:
-        """Start the run if it has waited long enough; tell the progress that is due."""
+        """Start the run if it has waited long enough."""
         if self._release_at is not None and self._release_at <= moment.now:
             self._release(moment, out)
-        adapter = self._adapter
-        if self.started and adapter is not None and adapter.due is not None and adapter.due <= moment.now:
-            self._make(adapter.wake(moment), out)
 
     def finish(self, moment: Moment, out: list[Event]) -> None:
         """The input has ended."""
@@ -165,7 +170,7 @@ class Run:
             return False
         found = document.add(text)
         if self._release_at is None:
-            self._release_at = moment.now + HOLD_S
+            self._wait(moment)
         if found is None:
             return True
         lines = document.take()
@@ -281,6 +286,19 @@ class Run:
             return not options.no_tool_calls
         return not (options.no_tool_results and kind == "agent_tool_result")
 
+    def _wait(self, moment: Moment) -> None:
+        """Wait for more from *moment* on, a second by whichever clock tells when things happen."""
+        told = moment.at is not None
+        self._waits_since_s = seconds(moment.text) if told else None
+        self._release_at = moment.now + HOLD_S + (_UNDER_WAY_S if told else 0.0)
+
+    def _came(self, moment: Moment, out: list[Event]) -> None:
+        """A line came: by its own time the wait may have been over before it."""
+        if self._release_at is None or self._waits_since_s is None or moment.at is None:
+            return
+        if seconds(moment.at) - self._waits_since_s >= HOLD_S:
+            self._release(moment, out)
+
     def _start(self, adapter: Adapter, out: list[Event], moment: Moment) -> None:
         self._release_at = None
         self._agent_id = self._agent_id or adapter.name
@@ -308,8 +326,8 @@ class Run:
                 self._start(self._silent_adapter(), out, moment)
                 return
             self._decide("plain", out)
-        if not self.started and self._adapter is not None:
-            self._start(self._adapter, out, moment)
+        if not self.started and self._adapter is not None and self._process:
+            self._start(self._adapter, out, moment)  # a bare line's agent is waited for: nothing happens meanwhile
 
     def _silent_adapter(self) -> Adapter:
         """Who runs, by the command's own name, when nothing was said yet; what comes decides all the same."""

@@ -60,7 +60,7 @@ class Parse(BaseStage):
 
     @property
     def deadline(self) -> float | None:
-        """When a run should start although its agent is silent, or a progress is due."""
+        """When a run should start although its agent is silent."""
         times = [due for due in (run.due for run in self._runs) if due is not None]
         return min(times) if times else None
 
@@ -76,7 +76,7 @@ class Parse(BaseStage):
         return out
 
     def wake(self, now: float) -> Sequence[Event]:
-        """Start runs that have waited; tell progress."""
+        """Start runs that have waited."""
         return self._each(Run.wake, Moment(now))
 
     def finish(self, now: float) -> Sequence[Event]:

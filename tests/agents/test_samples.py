@@ -65,9 +65,6 @@ def ending(log: bytes) -> Event:
     return events(parse.stdout)[-1]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="parse tells the progress by the driver's clock, so numbers depend on the pace of a replay"
-)
 def test_the_same_log_gives_the_same_events_at_any_pace() -> None:
     """What is published twice adds nothing only if event ids do not depend on when the lines were read."""
     often = [AGENTPIPE, "parse", "--progress-interval", "20ms"]

@@ -121,8 +121,8 @@ def test_hooks_before_init_do_not_start_the_run() -> None:
 def test_a_silent_process_is_told_as_started_after_a_second() -> None:
     parse = stage()
     assert fed(parse, wrapped([])[0]) == []
-    assert parse.deadline == NOW + 1.0
-    started = [decode(event.line) for event in parse.wake(NOW + 1.0)]
+    assert parse.deadline == NOW + 1.25
+    started = [decode(event.line) for event in parse.wake(NOW + 1.25)]
     assert types(started) == ["run_started"]
     assert started[0]["payload"]["agent"] == "claude"  # by the command's name
     assert parse.deadline is None
@@ -132,16 +132,31 @@ def test_text_after_a_silent_start_is_told_at_once() -> None:
     parse = stage()
     lines = wrapped(["hello"])
     fed(parse, lines[0])
-    parse.wake(NOW + 1.0)
+    parse.wake(NOW + 1.25)
     assert types(fed(parse, lines[1], now=NOW + 9)) == ["agent_output"]
 
 
 def test_facts_that_come_after_the_start_are_told() -> None:
     parse = stage()
     fed(parse, wrapped([])[0])
-    parse.wake(NOW + 1.0)
+    parse.wake(NOW + 1.25)
     events = fed(parse, wrapped([init()])[1], now=NOW + 3)
     assert of(events, "agent_state_update")[0]["changed"]["model"] == "opus"
+
+
+def test_a_slow_start_makes_the_same_events_live_and_played_at_once() -> None:
+    """The first line came two seconds after the start: by its own time the run was told as started before it."""
+    started, first, ended = wrapped([init()])
+    first["timestamp"] = ended["timestamp"] = "2027-01-15T08:00:02.000Z"
+    live = stage()
+    fed(live, started)
+    seen = [decode(event.line) for event in live.wake(NOW + 1.25)]
+    seen += fed(live, first, ended, now=NOW + 2)
+    at_once = fed(stage(), started, first, ended)
+    assert [(event["type"], event["event_id"]) for event in seen] == [
+        (event["type"], event["event_id"]) for event in at_once
+    ]
+    assert types(at_once) == ["run_started", "agent_state_update", "run_completed"]
 
 
 def test_a_banner_before_the_first_line_is_kept_and_told_after_the_start() -> None:
