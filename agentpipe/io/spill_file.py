@@ -5,12 +5,12 @@ The rules this module keeps: what was written is safe from ``kill -9`` when the 
 removed only when `settle` says that it was taken.
 """
 
-import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from agentpipe.errors import OutputError
+from agentpipe.io.private_file import create_private
 from agentpipe.spilling import Block
 
 __all__ = ["SpillFile"]
@@ -42,7 +42,7 @@ class SpillFile:
         self._newest = 0
         self.count = 0
         with self._reported():
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            create_private(path)
             self._database = sqlite3.connect(path, timeout=0, isolation_level=None)
             try:
                 self._prepare()

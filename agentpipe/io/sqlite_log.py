@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from agentpipe.errors import OutputError
 from agentpipe.event import Event, encode, peek_lines
 from agentpipe.history import Filter, Page, Slice, fitting
+from agentpipe.io.private_file import create_private
 
 __all__ = ["Retention", "SqliteLog", "SqliteReader"]
 
@@ -313,13 +314,7 @@ class SqliteLog(SqliteReader):
         numbers: dict[str, int] = {}
         unused = len(self._runs)  # runs are never deleted: their numbers have no holes
         for block in blocks:
-            ranges: dict[str, tuple[int, int]] = {}
-            for event in block.events:
-                sequence = event.sequence or 0
-                low, high = ranges.get(event.run_id, (sequence, sequence))
-                ranges[event.run_id] = (min(low, sequence), max(high, sequence))
-                if event.type != "gap":
-                    lasts[event.run_id] = sequence
+            ranges = _ranges(block.events, lasts)
             for run_id, (low, high) in ranges.items():
                 number = numbers.get(run_id) or self._runs.get(run_id)
                 if number is None:
@@ -401,6 +396,32 @@ def _blocks(events: Sequence[Event], first: int) -> Iterator[_Block]:
         start = end
 
 
+def _ranges(events: Sequence[Event], lasts: dict[str, int]) -> dict[str, tuple[int, int]]:
+    """The lowest and highest number of each run among *events*; notes in *lasts* each run's last one but of gaps.
+
+    Events of a run mostly come together: the dictionaries are touched only where the run changes.
+    """
+    ranges: dict[str, tuple[int, int]] = {}
+    run_id = None
+    low = high = 0
+    for event in events:
+        number = event.sequence or 0
+        if event.run_id != run_id:
+            if run_id is not None:
+                ranges[run_id] = (low, high)
+            run_id = event.run_id
+            low, high = ranges.get(run_id, (number, number))
+        if number > high:
+            high = number
+        elif number < low:
+            low = number
+        if event.type != "gap":
+            lasts[run_id] = number
+    if run_id is not None:
+        ranges[run_id] = (low, high)
+    return ranges
+
+
 def _row(block: _Block, at: float) -> tuple[int, int, float, int, bytes]:
     lines = b"\n".join([event.line for event in block.events])
     return block.first, len(block.events), at, len(lines), lines
@@ -417,7 +438,7 @@ def _aliases(events: Iterable[Event]) -> list[str]:
 
 def _connect(path: str) -> sqlite3.Connection:
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))  # the events are nobody else's business
+        create_private(path)  # the events are nobody else's business
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
         connection.execute("PRAGMA page_size = 8192")
         connection.execute("PRAGMA journal_mode = WAL")
