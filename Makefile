@@ -3,7 +3,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 .DEFAULT_GOAL := help
-.PHONY: help install packages run test check bench format man clean
+.PHONY: help install page packages run test check bench format man clean
 
 help:
 	@echo "make run     play the sample session into a hub and serve the dashboard (ONCE=1: end with a summary)"
@@ -15,22 +15,23 @@ help:
 
 install: $(INSTALLED)
 
-# The page is part of the package, so a change in its sources installs (and builds) again.
-PAGE := $(shell find dashboard -path dashboard/node_modules -prune -o -type f -print)
-
-$(INSTALLED): pyproject.toml $(PAGE)
+$(INSTALLED): pyproject.toml
 	@test -x $(PY) || python3 -m venv $(VENV)
 	@echo "installing into $(VENV) …" >&2
 	@$(PY) -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
+# The page is built by the install; this builds it again when its sources have changed since.
+page: install
+	@$(PY) dashboard/build_page.py
+
 packages:
 	@.ci/packages
 
-run: install
+run: page
 	@$(PY) docs/samples/play.py $(if $(ONCE),--once) $(if $(SPEED),--speed $(SPEED))
 
-test: install packages
+test: page packages
 	$(PY) -m pytest $(ARGS)
 
 check: install packages
@@ -38,9 +39,10 @@ check: install packages
 	$(VENV)/bin/ruff check --output-format=concise .
 	$(VENV)/bin/mypy
 	$(PY) man/build.py --check
+	$(PY) dashboard/build_page.py --check
 	$(PY) -m pytest -q tests/test_layers.py tests/test_exports.py tests/test_manual.py
 
-bench: install packages
+bench: page packages
 	$(PY) bench/run.py $(ARGS)
 	$(PY) -m pytest bench/test_inner_loops.py --benchmark-only -q
 

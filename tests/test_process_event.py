@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentpipe.event import encode, peek
+from agentpipe.event import peek
 from agentpipe.payload import event_schema
 from agentpipe.process_event import ProcessEvents
 
