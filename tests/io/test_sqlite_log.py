@@ -258,8 +258,8 @@ def test_a_power_cut_is_guarded_against_on_request(path: str):
 def test_a_second_look_at_the_file_leaves_the_log_whole(tmp_path: Path) -> None:
     """Another process that opens and closes the database must find our locks, else it takes the WAL away with it."""
     path = tmp_path / "hub.db"
-    SqliteLog(str(path)).close()
     log = SqliteLog(str(path))
+    reader = SqliteReader(str(path))  # the hub's second connection
     try:
         look = (
             "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT 1 FROM sqlite_master'); c.close()"
@@ -267,4 +267,5 @@ def test_a_second_look_at_the_file_leaves_the_log_whole(tmp_path: Path) -> None:
         subprocess.run([sys.executable, "-c", look, str(path)], check=True, timeout=60)
         assert path.with_name("hub.db-wal").exists()
     finally:
+        reader.close()
         log.close()
