@@ -24,10 +24,10 @@ Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 def begin(environment: Mapping[str, str], tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
     processes: list[subprocess.Popen[bytes]] = []
 
-    def start(*options: str, **more: Any) -> "subprocess.Popen[bytes]":
+    def start(*options: str, more: Mapping[str, str] | None = None, **how: Any) -> "subprocess.Popen[bytes]":
         ready = tmp_path / "ready"
         command = ["agentpipe", "serve", "--port", "0", "--store", "memory", "--ready-file", str(ready), *options]
-        process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, **more)
+        process = subprocess.Popen(command, env={**environment, **(more or {})}, stderr=subprocess.PIPE, **how)
         processes.append(process)
         until(lambda: ready.exists() or process.poll() is not None)
         return process
@@ -97,6 +97,25 @@ def test_signals_that_were_ignored_stay_ignored(begin: Callable[..., "subprocess
     process.send_signal(signal.SIGHUP)
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.3)
+
+
+def test_the_browser_is_told_the_token_by_a_file_not_by_its_command_line(
+    begin: Callable[..., "subprocess.Popen[bytes]"], tmp_path: Path
+):
+    """BROWSER is what `webbrowser` runs: it gets a file that only we can read and that leads to the page."""
+    browser = tmp_path / "browser"
+    browser.write_text(
+        f'#!/bin/sh\nprintf %s "$1" > {tmp_path}/asked.part\nmv {tmp_path}/asked.part {tmp_path}/asked\n'
+    )
+    browser.chmod(0o700)
+    process = begin("--open", stdin=subprocess.DEVNULL, more={"BROWSER": str(browser)})
+    asked = until(lambda: (tmp_path / "asked").exists() and (tmp_path / "asked").read_text())
+    assert "token" not in asked
+    page = Path(asked.removeprefix("file://"))
+    assert page.stat().st_mode & 0o777 == 0o600
+    url = (tmp_path / "ready").read_text().strip()
+    assert f"url={url}#token=" in page.read_text()
+    assert process.poll() is None
 
 
 def test_a_port_in_use_is_an_error_of_one_line(agentpipe: Run):

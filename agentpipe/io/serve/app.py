@@ -5,6 +5,7 @@ ends; a second signal cuts that short.
 """
 
 import asyncio
+import gc
 import os
 import secrets
 import signal
@@ -87,6 +88,7 @@ class _Server:
         await web.SockSite(runner, listener, backlog=1024).start()
         self._announce(listener, guard)
         service.spawn(service.beat())
+        gc.freeze()  # what is here stays: the collector need not look at it again and again
         await self._until_told(service)
         listener.close()
         await service.close()
@@ -150,9 +152,7 @@ class _Server:
         if self._options.ready_file:
             _write_ready(self._options.ready_file, url)
         if self._options.open:
-            import webbrowser
-
-            webbrowser.open(f"{url}#token={guard.token}")
+            _open_browser(f"{url}#token={guard.token}", os.path.join(token.state_directory(), "open.html"))
 
     async def _until_told(self, service: Service) -> None:
         if is_readable():
@@ -193,6 +193,19 @@ def _listening(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise OutputError(f"{host}:{port}", error.strerror or str(error)) from error
     return listener
+
+
+def _open_browser(url: str, path: str) -> None:
+    """Open *url* by way of a page that only we can read: a command line, and the token in it, is for all to see."""
+    import webbrowser
+
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
+            file.write(f'<!doctype html><meta http-equiv="refresh" content="0;url={url}">\n')
+    except OSError as error:
+        raise OutputError(path, error.strerror or str(error)) from error
+    asyncio.get_running_loop().run_in_executor(None, webbrowser.open, f"file://{path}")  # it may wait for a browser
 
 
 def _write_ready(path: str, url: str) -> None:

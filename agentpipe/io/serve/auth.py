@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
+from agentpipe.errors import InputMissing
 from agentpipe.io import token
 
 __all__ = ["COOKIE", "Guard"]
@@ -44,7 +45,10 @@ class Guard:
         """The token as the file has it now: one that was changed is refused at once."""
         stamp = self._stat()
         if stamp != self._stamp:
-            self._token, self._stamp = token.read(self._path), stamp
+            try:
+                self._token, self._stamp = token.read(self._path), stamp
+            except InputMissing:
+                return self._token  # it is being written just now: look again next time
         return self._token
 
     @property

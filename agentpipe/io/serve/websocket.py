@@ -76,6 +76,7 @@ class Connection:
         self.id = service.new_connection_id()
         # changing
         self._subscriptions: dict[wire.SubscriptionId, Subscription[Connection]] = {}
+        self._looking: set[wire.SubscriptionId] = set()  # subscriptions whose start is being looked up
         self._settled = 0  # events of this connection that are settled, in order of sending
         self._acks: dict[str, int] = {}
         self._closing = False
@@ -200,10 +201,12 @@ class Connection:
         replaced = self._subscriptions.pop(asked.id, None)
         if replaced is not None:
             self._leave(replaced)
-        if len(self._subscriptions) >= wire.MAX_SUBSCRIPTIONS:
+        if len(self._subscriptions) + len(self._looking) >= wire.MAX_SUBSCRIPTIONS:
             self.error("too_many_subscriptions", f"a connection has at most {wire.MAX_SUBSCRIPTIONS}", asked.id)
             return
+        self._looking.discard(asked.id)
         if asked.since.kind == "last" and asked.since.number:
+            self._looking.add(asked.id)
             self._service.spawn(self._subscribe_last(asked))
             return
         self._start(asked, *self._service.resolve(asked.since))
@@ -211,7 +214,8 @@ class Connection:
     async def _subscribe_last(self, asked: wire.Subscribe) -> None:
         """`since: {"last": n}` may have to look through the store; the client's other messages do not wait for it."""
         offset = await self._service.before_last(asked.filter, asked.since.number)
-        if not self._closing and asked.id not in self._subscriptions:
+        if not self._closing and asked.id in self._looking:
+            self._looking.discard(asked.id)
             self._start(asked, offset, None)
 
     def _start(self, asked: wire.Subscribe, offset: int, gap: dict[str, JSON] | None) -> None:
@@ -230,10 +234,12 @@ class Connection:
 
     def _unsubscribe(self, own_id: wire.SubscriptionId) -> None:
         subscription = self._subscriptions.pop(own_id, None)
-        if subscription is None:
+        if subscription is None and own_id not in self._looking:
             self.error("bad_message", "there is no subscription with this id", own_id)
             return
-        self._leave(subscription)
+        self._looking.discard(own_id)
+        if subscription is not None:
+            self._leave(subscription)
         self.send(wire.control("unsubscribed", id=own_id))
 
     def _leave(self, subscription: "Subscription[Connection]") -> None:
