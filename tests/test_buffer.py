@@ -6,11 +6,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from agentpipe.buffer import HAND_ON_BYTES, BufferOptions, build
+from agentpipe.buffer.memory import EVENT_BYTES, Memory
+from agentpipe.buffer.spilling import Block
 from agentpipe.errors import OptionError, OutputError
 from agentpipe.event import TERMINAL_TYPES, Event, make, timestamp
 from agentpipe.holes import ALWAYS_EXEMPT, numbers
-from agentpipe.memory import EVENT_BYTES, Memory
-from agentpipe.spilling import Block
 from agentpipe.stage import Demand, Stage
 
 NOW = 1_790_000_000.0

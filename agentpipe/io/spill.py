@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from agentpipe.buffer import BufferOptions, build
+from agentpipe.buffer.spilling import Spill
 from agentpipe.errors import OutputError
-from agentpipe.spilling import Spill
 from agentpipe.stage import Stage
 
 __all__ = ["opened"]

@@ -9,9 +9,9 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from agentpipe.buffer.spilling import Block
 from agentpipe.errors import OutputError
 from agentpipe.io.private_file import create_private
-from agentpipe.spilling import Block
 
 __all__ = ["SpillFile"]
 
@@ -29,7 +29,7 @@ ROWS = 500
 
 
 class SpillFile:
-    """A `agentpipe.spilling.Store` in the file *path*, which is made (mode 0600) when it is not there.
+    """A `agentpipe.buffer.spilling.Store` in the file *path*, which is made (mode 0600) when it is not there.
 
     Raises OutputError when another process has it, when it is no spill file, or when it cannot be read or written.
     """
@@ -51,7 +51,7 @@ class SpillFile:
                 raise
 
     def append(self, blocks: Sequence[Block], *, behind: int = 0) -> None:
-        """Add *blocks* as the newest; see `agentpipe.spilling.Store`."""
+        """Add *blocks* as the newest; see `agentpipe.buffer.spilling.Store`."""
         first = self._newest + 1 + (0 if self.count else behind)
         self._insert(first, blocks)
         self._newest = first + len(blocks) - 1

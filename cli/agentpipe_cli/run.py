@@ -3,7 +3,7 @@
 import click
 
 from agentpipe import catalog
-from agentpipe.io.process import RunOptions, run_command
+from agentpipe.io.run.process import RunOptions, run_command
 from agentpipe_cli.options import command, warn
 
 __all__ = ["run"]

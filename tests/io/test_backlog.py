@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agentpipe.io.backlog import Backlog, Chunk
+from agentpipe.io.run.backlog import Backlog, Chunk
 
 
 def readable(backlog: Backlog) -> bool:

@@ -295,9 +295,9 @@ def test_a_command_whose_wrapper_was_killed_is_asked_to_end(start: Start, tmp_pa
 def test_a_failure_of_ours_leaves_nothing_either(environment: Mapping[str, str], tmp_path: Path) -> None:
     """An exception out of the middle of the loop."""
     code = (
-        "from agentpipe.io import run_loop, process\n"
+        "from agentpipe.io.run import loop, process\n"
         "def broken(self): raise RuntimeError('a bug')\n"
-        "run_loop.RunLoop._deliver = broken\n"
+        "loop.RunLoop._deliver = broken\n"
         f"words = ['sh', '-c', 'echo $$ > {tmp_path}/pid; echo x; exec sleep 600']\n"
         "process.run_command(process.RunOptions(), words, warn=print)"
     )
@@ -309,7 +309,7 @@ def test_a_failure_of_ours_leaves_nothing_either(environment: Mapping[str, str],
 def test_running_again_and_again_in_one_process_leaks_no_descriptor(environment: Mapping[str, str]) -> None:
     code = (
         "import os\n"
-        "from agentpipe.io.process import RunOptions, run_command\n"
+        "from agentpipe.io.run.process import RunOptions, run_command\n"
         "null = os.open('/dev/null', os.O_WRONLY)\n"
         "counts = []\n"
         "for n in range(5):\n"

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from agentpipe.buffer import Buffer, BufferOptions
+from agentpipe.buffer.spilling import Block, Spill
 from agentpipe.errors import OptionError, OutputError, ReaderGone
 from agentpipe.event import make, timestamp
 from agentpipe.io.spill import opened
 from agentpipe.io.spill_file import SpillFile
-from agentpipe.spilling import Block, Spill
 
 
 @pytest.fixture

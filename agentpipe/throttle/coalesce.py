@@ -1,6 +1,6 @@
 """Throttling by joining: chunks of one text that would have to wait become one event.
 
-The rules this module keeps, on top of those of `agentpipe.delay`: a chunk is joined only to its neighbour; a text's
+The rules this module keeps, on top of those of `delay`: a chunk is joined only to its neighbour; a text's
 first chunk goes at once and the next ones wait for company for at most the debounce; whatever else exceeds the rate
 waits. A waiting chunk is dropped, and declared in its place, in two cases only: the final text that replaces it has
 come, or an exempt event would have to wait for nothing but it.
@@ -8,11 +8,11 @@ come, or an exempt event would have to wait for nothing but it.
 
 from collections.abc import Collection, Sequence
 
-from agentpipe.delay import Delay, Held, Lane
 from agentpipe.event import TERMINAL_TYPES, Event
-from agentpipe.gcra import Bucket, Buckets
 from agentpipe.holes import Holes
-from agentpipe.merge import MERGED_BYTES, Chunk, merged
+from agentpipe.throttle.delay import Delay, Held, Lane
+from agentpipe.throttle.gcra import Bucket, Buckets
+from agentpipe.throttle.merge import MERGED_BYTES, Chunk, merged
 
 __all__ = ["Coalesce"]
 

@@ -10,9 +10,9 @@ from collections.abc import Collection, Sequence
 
 from agentpipe.errors import OptionError
 from agentpipe.event import Event
-from agentpipe.gcra import Buckets, by
 from agentpipe.holes import ALWAYS_EXEMPT, Holes
 from agentpipe.stage import BaseStage, Stage, StageSpec, option
+from agentpipe.throttle.gcra import Buckets, by
 
 __all__ = ["SPEC", "Drop", "Sample", "ThrottleOptions", "build"]
 
@@ -148,10 +148,10 @@ def _patient(options: ThrottleOptions, buckets: Buckets, exempt: Collection[str]
     """The modes that let events wait; imported only when they are asked for."""
     event_clock = options.clock == "event"
     if options.mode == "coalesce":
-        from agentpipe.coalesce import Coalesce
+        from agentpipe.throttle.coalesce import Coalesce
 
         return Coalesce(buckets, exempt, options.hold, options.debounce, event_clock=event_clock)
-    from agentpipe.delay import Delay
+    from agentpipe.throttle.delay import Delay
 
     return Delay(buckets, exempt, options.hold, event_clock=event_clock)
 

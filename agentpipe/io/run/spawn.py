@@ -18,7 +18,7 @@ from typing import Any, cast
 
 import sh
 
-from agentpipe.io.reaper import die_with_parent
+from agentpipe.io.run.reaper import die_with_parent
 
 __all__ = ["Child", "Program", "Refused", "find", "spawn"]
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 
 from agentpipe.io.clock import Clock
-from agentpipe.io.reaper import bury, descendants, send
-from agentpipe.io.spawn import Child
+from agentpipe.io.run.reaper import bury, descendants, send
+from agentpipe.io.run.spawn import Child
 from agentpipe.payload import EndReason
 from agentpipe.stop import Descent, Rung, ladder, sweep
 

@@ -12,14 +12,14 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from agentpipe.buffer.memory import Memory
 from agentpipe.errors import OptionError, OutputError
 from agentpipe.event import TERMINAL_TYPES, Event
 from agentpipe.holes import ALWAYS_EXEMPT, Holes
-from agentpipe.memory import Memory
 from agentpipe.stage import BaseStage, Demand, Stage, StageSpec, option
 
 if TYPE_CHECKING:
-    from agentpipe.spilling import Store
+    from agentpipe.buffer.spilling import Store
 
 __all__ = ["HAND_ON_BYTES", "SPEC", "Buffer", "BufferOptions", "DropNewest", "DropOldest", "Fail", "build"]
 
@@ -222,7 +222,7 @@ def build(options: BufferOptions, store: "Store | None" = None) -> Stage:
         raise OptionError("--spill", "cannot be used here: nobody opened the file")
     if options.when_full not in ("block", "spill"):
         raise OptionError("--spill", f"contradicts --when-full {options.when_full}")
-    from agentpipe.spilling import Spill
+    from agentpipe.buffer.spilling import Spill
 
     return Spill(store, options.memory, options.events)
 

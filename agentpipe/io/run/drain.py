@@ -11,8 +11,8 @@ import select
 import threading
 from collections.abc import Callable, Mapping
 
-from agentpipe.io.backlog import Backlog, Chunk
 from agentpipe.io.clock import Clock, now
+from agentpipe.io.run.backlog import Backlog, Chunk
 
 __all__ = ["Drain", "Tee", "enlarge"]
 

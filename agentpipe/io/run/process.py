@@ -16,16 +16,16 @@ from contextlib import ExitStack
 from typing import Literal
 
 from agentpipe.errors import OptionError
-from agentpipe.io.backlog import MEMORY_BYTES, Backlog
 from agentpipe.io.clock import Clock, now
-from agentpipe.io.custody import Custody
-from agentpipe.io.drain import Drain, Tee
-from agentpipe.io.job_control import JobControl
-from agentpipe.io.plumbing import Plumbing
-from agentpipe.io.reaper import adopt_orphans, children
-from agentpipe.io.run_loop import RunLoop
+from agentpipe.io.run.backlog import MEMORY_BYTES, Backlog
+from agentpipe.io.run.custody import Custody
+from agentpipe.io.run.drain import Drain, Tee
+from agentpipe.io.run.job_control import JobControl
+from agentpipe.io.run.loop import RunLoop
+from agentpipe.io.run.plumbing import Plumbing
+from agentpipe.io.run.reaper import adopt_orphans, children
+from agentpipe.io.run.spawn import Program, Refused, find, spawn
 from agentpipe.io.signals import SignalWatch
-from agentpipe.io.spawn import Program, Refused, find, spawn
 from agentpipe.io.streams import Outlet
 from agentpipe.ndjson import DEFAULT_MAX_LINE
 from agentpipe.process_event import ProcessEvents

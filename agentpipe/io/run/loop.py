@@ -9,14 +9,14 @@ import signal
 from collections.abc import Callable
 
 from agentpipe.errors import OutputError, ReaderGone
-from agentpipe.io.backlog import Backlog
 from agentpipe.io.clock import Clock
-from agentpipe.io.custody import Custody
-from agentpipe.io.drain import Drain
-from agentpipe.io.job_control import JobControl
-from agentpipe.io.plumbing import STREAMS
+from agentpipe.io.run.backlog import Backlog
+from agentpipe.io.run.custody import Custody
+from agentpipe.io.run.drain import Drain
+from agentpipe.io.run.job_control import JobControl
+from agentpipe.io.run.plumbing import STREAMS
+from agentpipe.io.run.spawn import Program
 from agentpipe.io.signals import SignalWatch
-from agentpipe.io.spawn import Program
 from agentpipe.io.streams import Outlet
 from agentpipe.process_event import ProcessEvents
 from agentpipe.stop import Limits, Verdict

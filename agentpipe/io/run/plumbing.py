@@ -10,7 +10,7 @@ import struct
 import termios
 from typing import Literal
 
-from agentpipe.io.drain import enlarge
+from agentpipe.io.run.drain import enlarge
 
 __all__ = ["STREAMS", "Plumbing"]
 

@@ -7,9 +7,9 @@ order stands; a block is removed from disk only when the next one is asked for, 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from agentpipe.buffer.memory import EVENT_BYTES, Memory, charge
 from agentpipe.errors import OutputError
 from agentpipe.event import JSON, Event, peek_lines
-from agentpipe.memory import EVENT_BYTES, Memory, charge
 from agentpipe.ndjson import join
 from agentpipe.stage import BaseStage
 

@@ -10,8 +10,8 @@ from collections.abc import Collection, Sequence
 from heapq import heapify, heappop, heappush
 
 from agentpipe.event import Event
-from agentpipe.gcra import Bucket, Buckets
 from agentpipe.stage import BaseStage, Demand
+from agentpipe.throttle.gcra import Bucket, Buckets
 
 __all__ = ["Delay", "Held", "Lane"]
 
