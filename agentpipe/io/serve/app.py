@@ -10,6 +10,7 @@ import os
 import secrets
 import signal
 import socket
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -205,7 +206,8 @@ def _open_browser(url: str, path: str) -> None:
             file.write(f'<!doctype html><meta http-equiv="refresh" content="0;url={url}">\n')
     except OSError as error:
         raise OutputError(path, error.strerror or str(error)) from error
-    asyncio.get_running_loop().run_in_executor(None, webbrowser.open, f"file://{path}")  # it may wait for a browser
+    # On a thread that nobody waits for: a browser in a terminal returns when it is closed.
+    threading.Thread(target=webbrowser.open, args=(f"file://{path}",), name="agentpipe-browser", daemon=True).start()
 
 
 def _write_ready(path: str, url: str) -> None:

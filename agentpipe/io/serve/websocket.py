@@ -13,7 +13,7 @@ from aiohttp import WSMsgType, web
 
 from agentpipe import wire
 from agentpipe.admission import Admitted
-from agentpipe.errors import ProtocolError
+from agentpipe.errors import OutputError, ProtocolError
 from agentpipe.event import JSON, timestamp
 from agentpipe.history import Position
 
@@ -213,7 +213,12 @@ class Connection:
 
     async def _subscribe_last(self, asked: wire.Subscribe) -> None:
         """`since: {"last": n}` may have to look through the store; the client's other messages do not wait for it."""
-        offset = await self._service.before_last(asked.filter, asked.since.number)
+        try:
+            offset = await self._service.before_last(asked.filter, asked.since.number)
+        except OutputError as error:
+            self._looking.discard(asked.id)
+            self.error("unavailable", str(error), asked.id)
+            return
         if not self._closing and asked.id in self._looking:
             self._looking.discard(asked.id)
             self._start(asked, offset, None)
