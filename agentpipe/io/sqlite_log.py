@@ -8,28 +8,23 @@ of one an event, because every statement lets go of the interpreter and has to w
 5 ms each when it is busy), and because the lines are read back as blocks anyway. ``part`` says which runs a block
 holds and between which numbers, so that a run's pages and a single event are found without looking through the rest.
 
-One object belongs to one thread at a time; `reader` opens a second connection that sees every commit.
+One object belongs to one thread at a time; a `SqliteReader` is a second connection that sees every commit.
 """
 
 import fcntl
 import os
 import secrets
 import sqlite3
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from agentpipe.errors import OutputError
-from agentpipe.event import Event, encode, peek_lines
-from agentpipe.history import Filter, Page, Slice, fitting
-from agentpipe.io.private_file import create_private
+from agentpipe.event import Event, encode
+from agentpipe.history import fitting
+from agentpipe.io.sqlite_reader import BLOCK_BYTES, BLOCK_EVENTS, SqliteReader, connect
 
 __all__ = ["Retention", "SqliteLog", "SqliteReader"]
-
-#: A block holds at most this much, so that reading one event does not read megabytes.
-BLOCK_EVENTS = 500
-BLOCK_BYTES = 256 * 1024
 
 #: Grows with each change of the tables below.
 SCHEMA_VERSION = 1
@@ -63,142 +58,6 @@ class _Block(NamedTuple):
 
     first: int
     events: Sequence[Event]
-
-
-class SqliteReader:
-    """The reading half: `Log`'s questions, answered from a connection of its own."""
-
-    def __init__(self, path: str) -> None:
-        # given
-        self.path = path
-        # changing
-        self._lock = threading.Lock()  # the questions come from a pool of threads
-        self._connection = _connect(path)
-        self.epoch = str(self._value("SELECT value FROM meta WHERE name = 'epoch'"))
-
-    @property
-    def oldest(self) -> int:
-        """The offset before the first entry kept."""
-        first = self._value("SELECT min(first) FROM block")
-        return first - 1 if first is not None else self._head_when_empty()
-
-    @property
-    def head(self) -> int:
-        """The offset of the newest entry."""
-        found = self._value("SELECT first + count - 1 FROM block ORDER BY first DESC LIMIT 1")
-        return found if found is not None else self._head_when_empty()
-
-    def since(self, offset: int, limit: int, limit_bytes: int) -> Page:
-        """The entries after *offset*; see `Log`."""
-        lines: list[bytes] = []
-        size = 0
-        start = offset
-        for first, found in self._blocks_from(offset + 1):
-            skipped = max(0, offset + 1 - first)
-            if not lines:
-                start = first + skipped - 1
-            lines += found[skipped:]
-            size += sum(map(len, found))
-            if len(lines) >= limit or size >= limit_bytes:
-                break
-        if not lines:
-            return Page(max(offset, self.head), [])
-        lines = lines[:limit]
-        return Page(start, lines[: fitting(lines, limit_bytes)])
-
-    def find(self, event_id: str) -> bytes | None:
-        """The line of the event with this id, or None."""
-        for first in self._candidates(event_id):
-            for _, lines in self._blocks_from(first, limit=1):
-                for event in peek_lines(lines)[0]:
-                    if event.identity == event_id:
-                        return event.line
-        return None
-
-    def of_run(self, run_id: str, after: int, limit: int, types: frozenset[str]) -> Slice:
-        """The entries of one run; see `Log`."""
-        wanted = Filter(runs=frozenset({run_id}), types=types)
-        head = self.head
-        lines: list[bytes] = []
-        offsets: list[int] = []
-        for first, found in self._blocks_of_run(run_id, after):
-            events, _ = peek_lines(found)
-            for index in wanted.pick(events):
-                if first + index <= after:
-                    continue
-                lines.append(events[index].line)
-                offsets.append(first + index)
-                if len(lines) == limit:
-                    return Slice(lines, offsets, offsets[-1])
-        return Slice(lines, offsets, max(head, after))
-
-    def before_last(self, filter: Filter, count: int) -> int:  # noqa: A002 - the protocol's word
-        """The offset after which the last *count* matching entries lie; see `Log`."""
-        if filter.everything or not count:
-            return max(self.oldest, self.head - count)
-        place = self.head + 1
-        query = "SELECT first, lines FROM block WHERE first < ? ORDER BY first DESC LIMIT 8"
-        while rows := self._rows(query, (place,)):
-            for place, lines in rows:
-                found = filter.pick(peek_lines(lines.split(b"\n"))[0])
-                if len(found) >= count:
-                    return int(place) + found[len(found) - count] - 1
-                count -= len(found)
-        return self.oldest
-
-    def close(self) -> None:
-        """Let go of the file."""
-        with self._lock:
-            self._connection.close()
-
-    def _candidates(self, event_id: str) -> Iterator[int]:
-        """The blocks in which an event may be, by its id alone."""
-        for (first,) in self._rows("SELECT first FROM alias WHERE event_id = ?", (event_id,)):
-            yield first
-        run_id, _, number = event_id.rpartition(":")
-        if number.isdecimal() and len(number) < 17:
-            query = (
-                "SELECT first FROM part WHERE run = (SELECT id FROM run WHERE run_id = ?) AND low <= ? AND high >= ?"
-            )
-            for (first,) in self._rows(query, (run_id, int(number), int(number))):
-                yield first
-
-    def _blocks_of_run(self, run_id: str, after: int) -> Iterator[tuple[int, list[bytes]]]:
-        """The blocks that hold entries of a run after the offset *after*."""
-        query = """SELECT block.first, block.lines FROM part JOIN block USING (first)
-                   WHERE run = (SELECT id FROM run WHERE run_id = ?) AND first > ? ORDER BY first LIMIT 8"""
-        place = after - BLOCK_EVENTS  # the block that holds *after* itself may hold later ones too
-        while rows := self._rows(query, (run_id, place)):
-            for place, lines in rows:
-                yield place, lines.split(b"\n")
-
-    def _blocks_from(self, offset: int, limit: int = -1) -> Iterator[tuple[int, list[bytes]]]:
-        """Blocks from the one that holds *offset* on: the offset of the first entry, and the lines."""
-        place = self._value("SELECT first FROM block WHERE first <= ? ORDER BY first DESC LIMIT 1", (offset,))
-        place = offset if place is None else place
-        query = "SELECT first, count, lines FROM block WHERE first >= ? ORDER BY first LIMIT ?"
-        ahead = 1  # blocks of single events are small: read more of them at once as it goes on
-        while limit and (rows := self._rows(query, (place, ahead))):
-            for first, count, lines in rows:
-                if first + count > offset:
-                    yield first, lines.split(b"\n")
-                place = first + count
-            ahead = min(2 * ahead, 32)
-            limit -= 1
-
-    def _head_when_empty(self) -> int:
-        return int(self._value("SELECT value FROM meta WHERE name = 'head'") or 0)
-
-    def _value(self, query: str, values: Sequence[object] = ()) -> Any:
-        rows = self._rows(query, values)
-        return rows[0][0] if rows else None
-
-    def _rows(self, query: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
-        with self._lock:
-            try:
-                return self._connection.execute(query, values).fetchall()
-            except sqlite3.Error as error:
-                raise OutputError(self.path, str(error)) from error
 
 
 class SqliteLog(SqliteReader):
@@ -289,7 +148,7 @@ class SqliteLog(SqliteReader):
 
     def _prepare(self, path: str, sync: str) -> None:
         """Make the tables of a new file; give an old one a new epoch when its last commits may be lost."""
-        connection = _connect(path)
+        connection = connect(path)
         boot = _boot_id()
         try:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -434,20 +293,6 @@ def _aliases(events: Iterable[Event]) -> list[str]:
         for event in events
         if event.event_id is not None and event.event_id != f"{event.run_id}:{event.sequence}"
     ]
-
-
-def _connect(path: str) -> sqlite3.Connection:
-    try:
-        create_private(path)  # the events are nobody else's business
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-        connection.execute("PRAGMA page_size = 8192")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-    except sqlite3.Error as error:
-        raise OutputError(path, str(error)) from error
-    except OSError as error:
-        raise OutputError(path, error.strerror or str(error)) from error
-    return connection
 
 
 def _locked(path: str) -> int:

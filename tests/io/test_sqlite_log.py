@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from agentpipe.errors import OutputError
 from agentpipe.event import Event, encode, gap, peek
 from agentpipe.history import EVERYTHING, Filter
-from agentpipe.io.sqlite_log import BLOCK_BYTES, BLOCK_EVENTS, Retention, SqliteLog, SqliteReader
+from agentpipe.io.sqlite_log import Retention, SqliteLog
+from agentpipe.io.sqlite_reader import BLOCK_BYTES, BLOCK_EVENTS, SqliteReader
 
 
 def made(run: str, number: int, size: int = 0, **more: object) -> Event:

@@ -33,7 +33,8 @@ from agentpipe.io.serve.feed import Feed
 from agentpipe.io.serve.intake import Intake
 from agentpipe.io.serve.service import Service
 from agentpipe.io.serve.standard_input import StandardInput, is_readable
-from agentpipe.io.sqlite_log import Retention, SqliteLog, SqliteReader
+from agentpipe.io.sqlite_log import Retention, SqliteLog
+from agentpipe.io.sqlite_reader import SqliteReader
 from agentpipe.runs import Runs
 
 if TYPE_CHECKING:
