@@ -1,7 +1,7 @@
 """The payloads of schema ``agentpipe/1``, one typed dictionary a type; prose and examples in ``docs/events.md``.
 
-The rule this module keeps: what is stated here is stated once. mypy checks every payload that we make against it,
-``agentpipe schema`` prints it as JSON Schema, and the page's TypeScript types are generated from that.
+The rule this module keeps: what is stated here is stated once. ``agentpipe schema`` prints it as JSON Schema, the tests
+hold every event that we make against that, and the page's TypeScript types are generated from it.
 
 Units: ``_ms`` milliseconds, ``_s`` seconds, ``_usd`` US dollars, ``bytes`` bytes of UTF-8, ``percent`` 0–100.
 Keys that are not listed may be present: consumers ignore what they do not know.
@@ -250,12 +250,15 @@ class ProcessStarted(TypedDict):
 
 
 class ProcessOutput(TypedDict):
-    """One line of a command's output: ``data`` when it is a JSON object or array, else ``text``."""
+    """One line of a command's output: ``data`` when it is a JSON object or array, else ``text``. ``torn`` when its line
+    end was missing; ``invalid_utf8`` when bytes that are no UTF-8 stand as U+FFFD.
+    """
 
     stream: Literal["stdout", "stderr"]
     data: NotRequired[JSON]
     text: NotRequired[str]
     torn: NotRequired[bool]
+    invalid_utf8: NotRequired[bool]
 
 
 class ProcessExited(TypedDict):

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum, auto
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
+from agentpipe.errors import AgentpipeError
 from agentpipe.event import JSON, Event
 
 __all__ = ["BaseStage", "Chain", "Counts", "Demand", "Map", "Stage", "StageSpec", "option", "will_let_go"]
@@ -61,7 +62,8 @@ class Stage(Protocol):
     last. A batch is whatever one read produced, one event or thousands, so HOLD is a mark that a single batch may
     overshoot. ``deadline`` None means: nothing to do until the next batch. The driver feeds and wakes only while
     the reader of the output keeps up; a stage that is ``elastic`` is fed also while the reader is busy (it takes
-    events in and hands them on in `wake`, with a deadline that has passed already).
+    events in and hands them on in `wake`, with a deadline that has passed already). ``failure`` is an error that ended
+    the stage early (its ``demand`` is DONE then): the driver raises it once what `finish` let go is written.
     """
 
     @property
@@ -72,6 +74,8 @@ class Stage(Protocol):
     def elastic(self) -> bool: ...
     @property
     def counts(self) -> Counts: ...
+    @property
+    def failure(self) -> AgentpipeError | None: ...
     def feed(self, events: Sequence[Event], now: float) -> Sequence[Event]: ...
     def wake(self, now: float) -> Sequence[Event]: ...
     def finish(self, now: float) -> Sequence[Event]: ...
@@ -83,6 +87,7 @@ class BaseStage:
 
     def __init__(self) -> None:
         self.counts = Counts()
+        self.failure: AgentpipeError | None = None
 
     @property
     def demand(self) -> Demand:
@@ -181,6 +186,11 @@ class Chain:
         if self._unwanted:
             total.drop("done", self._unwanted)
         return total
+
+    @property
+    def failure(self) -> AgentpipeError | None:
+        """The first stage's that has one."""
+        return next((stage.failure for stage in self.stages if stage.failure is not None), None)
 
     def feed(self, events: Sequence[Event], now: float) -> Sequence[Event]:
         """Feed the first stage and hand on what comes out."""

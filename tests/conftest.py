@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,3 +32,22 @@ def agentpipe(environment: Mapping[str, str]) -> Run:
         return subprocess.run(["agentpipe", *args], env={**environment, **(env or {})}, **more)
 
     return run
+
+
+SKIPS = Path(__file__).with_name("skips.txt")
+
+
+def _may_skip(test_id: str) -> bool:
+    """Whether ``skips.txt`` lists the test."""
+    listed = [line.partition(": ")[0] for line in SKIPS.read_text().splitlines() if line and not line.startswith("#")]
+    return any(part in test_id for part in listed)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Under ``CI=1`` a test that is skipped has failed, unless ``skips.txt`` lists it with its reason."""
+    report = yield
+    if os.environ.get("CI") and report.skipped and not hasattr(report, "wasxfail") and not _may_skip(report.nodeid):
+        report.outcome = "failed"
+        report.longrepr = f"{report.nodeid} was skipped under CI: {report.longrepr}"
+    return report

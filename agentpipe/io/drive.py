@@ -14,7 +14,7 @@ import signal
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-from agentpipe.errors import InputError, ReaderGone
+from agentpipe.errors import AgentpipeError, InputError, ReaderGone
 from agentpipe.event import JSON, Event
 from agentpipe.intake import Intake
 from agentpipe.io.clock import Clock, now
@@ -37,18 +37,22 @@ _GONE = select.POLLERR | select.POLLHUP | select.POLLNVAL
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Ending:
-    """How a filter ended: ``signal`` is the number of the signal that cut it short, or None; ``report`` its counts."""
+    """How a filter ended: ``signal`` is the number of the signal that cut it short, or None; ``report`` its counts;
+    ``failure`` what stopped it early under strict, for the caller to raise once it has told the counts.
+    """
 
     signal: int | None
     report: Mapping[str, JSON]
+    failure: AgentpipeError | None = None
 
 
 def filter_fds(stage: Stage, intake: Intake, *, fd_in: int = 0, fd_out: int = 1, clock: Clock = now) -> Ending:
     """Run *stage* from *fd_in* to *fd_out* until the input ends.
 
-    Raises ReaderGone when the reader of the output has closed, OutputError when reading or writing fails, and under
-    strict InputError for a bad line, once what came before it is written. The first SIGINT lets the input drain for
-    5 s, the second ends at once; SIGTERM and SIGHUP stop reading, let the stage finish and end.
+    Raises ReaderGone when the reader of the output has closed and OutputError when reading or writing fails. A bad line
+    under strict ends it too, with an InputError as ``failure`` once what came before it is written. The first SIGINT
+    lets the input drain for 5 s, the second ends at once; SIGTERM and SIGHUP stop reading, let the stage finish and
+    end.
     """
     with SignalWatch() as signals:
         return _Filter(stage, intake, fd_in, Outlet(fd_out), signals, clock).run()
@@ -82,9 +86,7 @@ class _Filter:
         if not self._hurried():
             self._emit(self._stage.finish(self._clock()))
             self._let_go()
-        if self._failure is not None:
-            raise self._failure
-        return Ending(self._signal, self._report())
+        return Ending(self._signal, self._report(), self._failure or self._stage.failure)
 
     def _done(self) -> bool:
         """Nothing more to read, nothing held that a later wake would bring, nothing waiting to be written."""
@@ -229,7 +231,8 @@ class Sink(Protocol):
 async def drive(source: Source, stage: Stage, sink: Sink, *, clock: Clock = now) -> None:
     """Run *stage* between *source* and *sink* in the running event loop; the sink is closed in any case.
 
-    What source or sink raise comes out, ReaderGone too. Raises RuntimeError for a stage that holds for ever.
+    What source or sink raise comes out, ReaderGone too, and so does the stage's own failure.
+    Raises RuntimeError for a stage that holds for ever.
     """
     batches = aiter(source)
     driver = _Drive(stage, sink, clock)
@@ -275,6 +278,8 @@ class _Drive:
         last = self._stage.finish(self._clock())
         if last:
             await self._sink.write(last)
+        if self._stage.failure is not None:
+            raise self._stage.failure
 
     async def stop(self) -> None:
         """Cancel what is under way and wait for it."""

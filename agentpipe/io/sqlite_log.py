@@ -24,7 +24,7 @@ from agentpipe.event import Event, encode
 from agentpipe.history import fitting
 from agentpipe.io.sqlite_reader import BLOCK_BYTES, BLOCK_EVENTS, SqliteReader, connect
 
-__all__ = ["Retention", "SqliteLog", "SqliteReader"]
+__all__ = ["Retention", "SqliteLog"]
 
 #: Grows with each change of the tables below.
 SCHEMA_VERSION = 1

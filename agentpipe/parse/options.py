@@ -24,6 +24,7 @@ class ParseOptions:
     format: str = option(
         "auto", "The agent whose output this is; auto looks at what comes.", choices=("auto", *FORMATS)
     )
+    list_formats: bool = option(False, "Print the formats that are known, and end.")
     run_id: str | None = option(None, "Use ID as the run's id, instead of the session's.", metavar="ID")
     agent: str | None = option(None, "Use NAME as the agent's id, instead of the format's name.", metavar="NAME")
     work_id: str | None = option(None, "Say that the run belongs to the work order ID.", metavar="ID")

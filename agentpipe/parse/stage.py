@@ -51,7 +51,6 @@ class Parse(BaseStage):
         self._events = 0
         self._formats: dict[str, Run] = {}
         self._lines = 0
-        self.failure: InputError | None = None
 
     @property
     def demand(self) -> Demand:

@@ -59,18 +59,20 @@ def _hints(options: type[Any]) -> dict[str, Any]:
 
 
 def _run(spec: StageSpec[Any], options: Any) -> int:
+    if getattr(options, "list_formats", False):
+        click.echo("\n".join(f"{name:8} {row.summary}" for name, row in catalog.ADAPTERS.items()))
+        return 0
     if is_terminal(0):
         raise click.UsageError(f"{spec.name} reads NDJSON from a pipe: … | agentpipe {spec.name}   (see --help)")
     own = {field.name: getattr(options, field.name) for field in dataclasses.fields(spec.options)}
     intake = Intake(spec.reads, max_line=options.max_line, strict=options.strict, warn=warn)
     with _opened(spec, spec.options(**own)) as stage:
         ending = filter_fds(stage, intake)
-        failure = getattr(stage, "failure", None)  # a stage that reads lines finds bad ones itself
     if options.stats:
         warn(json.dumps({"stage": spec.name, **ending.report}, separators=(",", ":")))
     _tell_losses(spec.name, ending)
-    if failure is not None:
-        raise failure
+    if ending.failure is not None:
+        raise ending.failure
     return 128 + ending.signal if ending.signal is not None else 0
 
 

