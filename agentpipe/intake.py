@@ -7,7 +7,7 @@ over the limit becomes a ``gap`` event with reason ``oversize``, placed in its r
 
 import re
 from collections.abc import Callable, Sequence
-from typing import Literal, NoReturn
+from typing import Literal, NoReturn, cast
 
 from agentpipe.errors import InputError
 from agentpipe.event import JSON, Event, decode, gap, make, peek_lines, timestamp
@@ -90,6 +90,9 @@ class Intake:
 
     def _take(self, lines: Sequence[Line], events: list[Event], now: float) -> None:
         """Append to *events* what *lines* hold, in order."""
+        if not self._splitter.overlong:
+            self._peek(cast("list[bytes]", lines), 0, events)
+            return
         whole: list[bytes] = []
         for index, line in enumerate(lines):
             if isinstance(line, bytes):

@@ -34,7 +34,8 @@ class Splitter:
 
     Feed it what each read brought, then call `finish` once. ``torn`` tells after `finish` whether the last line came
     without its line end. ``blanks`` tells of the last `feed` or `finish` where blank lines were dropped: for each, the
-    index that the next returned line has or would have, so that line numbers can be told.
+    index that the next returned line has or would have, so that line numbers can be told. ``overlong`` tells of the
+    same call whether an Oversize is among the lines.
     """
 
     def __init__(self, max_line: int = DEFAULT_MAX_LINE) -> None:
@@ -46,31 +47,33 @@ class Splitter:
         self._ends_in_return = False
         self._at_start = True
         self.blanks: list[int] = []
+        self.overlong = False
         self.torn = False
 
     def feed(self, data: bytes) -> list[Line]:
         """Return the lines that *data* completed, in order."""
         if self._at_start and data:
             data = self._without_bom(data)
-        first, *rest = data.split(b"\n")
-        if not rest:
-            self._hold(first)
-            self.blanks = []
+        found = data.split(b"\n")
+        tail = found.pop()
+        self.blanks, self.overlong = [], False
+        if not found:
+            self._hold(tail)
             return []
-        tail = rest.pop()
-        long = len(data) > self._max_line
+        first = None
         if self._held:
-            self._hold(first)
-            lines = [self._take(), *self._tidy(rest, returns=b"\r" in data, long=long)]
-        else:
-            lines = self._tidy([first, *rest], returns=b"\r" in data, long=long)
+            self._hold(found[0])
+            first = self._take()
+        lines = self._tidy(found, returns=b"\r" in data, long=len(data) > self._max_line)
+        if first is not None:
+            lines[0] = first
         if tail:
             self._hold(tail)
         return self._without_blanks(lines)
 
     def finish(self) -> list[Line]:
         """Return the last line when it came without its line end, else nothing."""
-        self.blanks = []
+        self.blanks, self.overlong = [], False
         if not self._held:
             return []
         self.torn = True
@@ -102,7 +105,7 @@ class Splitter:
         whole = bytes(memoryview(self._kept)[:size])
         self._kept = bytearray()
         self._held, self._ends_in_return = 0, False
-        return whole if size <= self._max_line else Oversize(whole[:HEAD_BYTES], size)
+        return whole if size <= self._max_line else self._over(whole, size)
 
     def _tidy(self, found: list[bytes], *, returns: bool, long: bool) -> list[Line]:
         """Lines that came whole in one read: without CR, and checked against the limit."""
@@ -113,8 +116,7 @@ class Splitter:
         return list(found)
 
     def _without_blanks(self, lines: list[Line]) -> list[Line]:
-        self.blanks = []
-        if b"" not in lines:
+        if all(lines):
             return lines
         kept: list[Line] = []
         for line in lines:
@@ -125,7 +127,11 @@ class Splitter:
         return kept
 
     def _checked(self, line: bytes) -> Line:
-        return line if len(line) <= self._max_line else Oversize(line[:HEAD_BYTES], len(line))
+        return line if len(line) <= self._max_line else self._over(line, len(line))
+
+    def _over(self, line: bytes, size: int) -> Oversize:
+        self.overlong = True
+        return Oversize(line[:HEAD_BYTES], size)
 
 
 def join(lines: Iterable[bytes]) -> bytes:
