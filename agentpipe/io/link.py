@@ -163,7 +163,7 @@ class Link:
         key, self._keys = self._keys[:4], self._keys[4:]
         return key
 
-    def _put(self, data: bytes) -> None:
+    def _put(self, data: bytes | bytearray) -> None:
         if not self._out:
             self._moved_at = self._clock()
         self._out.append(memoryview(data))
