@@ -21,6 +21,7 @@ __all__ = [
     "SCHEMA",
     "TERMINAL_TYPES",
     "Event",
+    "Maker",
     "decode",
     "encode",
     "gap",
@@ -152,17 +153,14 @@ def _is_text(value: JSON) -> bool:
 def peek_lines(lines: Sequence[bytes]) -> tuple[list[Event], list[tuple[int, bytes, str]]]:
     """Peek many lines at once: the events, and for each bad line its index, its bytes and the problem.
 
-    One decoder call for the whole batch when every line is good, which is the normal case; else line by line.
+    When every line is good, which is the normal case, no Python runs for a line but to note it in its event. (Joining
+    them for ``decode_lines`` is dearer: to it LF is mere white space, and that no value spans lines is a search.)
     """
-    block = b"\n".join(lines)
-    if not (block.startswith(b"{") and block.endswith(b"}") and block.count(b"}\n{") == len(lines) - 1):
-        return _peek_one_by_one(lines)  # to the decoder LF is mere white space: only so is a line surely one value
     try:
-        events = _HEAD.decode_lines(block)
-        block.isascii() or block.decode()
+        events = list(map(_HEAD.decode, lines))
+        if not all(map(bytes.isascii, lines)):
+            b"\n".join(lines).decode()  # see `peek`; the LF keeps torn characters of neighbours apart
     except (ValueError, RecursionError):
-        return _peek_one_by_one(lines)
-    if len(events) != len(lines):  # two values on one line
         return _peek_one_by_one(lines)
     for event, line in zip(events, lines, strict=True):
         event.line = line
@@ -214,6 +212,49 @@ def make(
         envelope["covers"] = covers
     envelope["payload"] = payload
     return Event(type, run_id, agent_id, work_id, sequence, own_id, encode(envelope))
+
+
+class Maker:
+    """Makes and numbers the events of one run: what `make` does, at two thirds of its cost.
+
+    The envelope is one mapping that every event fills anew. That is safe because encoding keeps nothing of it, and the
+    same bytes come out because a key that is set again keeps its place.
+    """
+
+    def __init__(self, *, run_id: str, agent_id: str, work_id: str | None = None) -> None:
+        # given
+        self._run_id = run_id
+        self._agent_id = agent_id
+        self._work_id = work_id
+        # changing
+        self._sequence = 0
+        self._main = self._envelope(None)
+        self._nested: dict[str, JSON] | None = None  # the envelope of a sub-agent's events, which has one key more
+
+    def make(self, type: str, payload: Mapping[str, JSON], at: str, parent_id: str | None = None) -> Event:  # noqa: A002 - the field's name in the schema
+        """The next event of the run; *at* is an RFC 3339 timestamp."""
+        sequence = self._sequence = self._sequence + 1
+        event_id = f"{self._run_id}:{sequence}"
+        if parent_id is None:
+            envelope = self._main
+        else:
+            envelope = self._nested = self._nested or self._envelope(parent_id)
+            envelope["parent_id"] = parent_id
+        envelope["type"] = type
+        envelope["sequence"] = sequence
+        envelope["timestamp"] = at
+        envelope["event_id"] = event_id
+        envelope["payload"] = payload
+        return Event(type, self._run_id, self._agent_id, self._work_id, sequence, event_id, encode(envelope))
+
+    def _envelope(self, parent_id: str | None) -> dict[str, JSON]:
+        """The keys in the order in which `make` writes them."""
+        envelope: dict[str, JSON] = {"type": "", "run_id": self._run_id, "agent_id": self._agent_id}
+        if self._work_id is not None:
+            envelope["work_id"] = self._work_id
+        if parent_id is not None:
+            envelope["parent_id"] = parent_id
+        return {**envelope, "sequence": 0, "timestamp": "", "event_id": "", "payload": {}}
 
 
 def gap(
@@ -275,12 +316,20 @@ def _float(text: str) -> float:
 
 def encode(value: JSON) -> bytes:
     """Encode one JSON value as UTF-8 on one line; what orjson refuses (integers over 64 bits, lone surrogates, deep
-    nesting) goes through the standard library, escaped, so that no content is lost.
+    nesting) goes through the standard library, escaped, so that no content is lost. A float that JSON has no text for
+    (infinite or no number) becomes null.
     """
     try:
         return orjson.dumps(value)
     except (TypeError, ValueError):
-        return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode()
+        return _encode_slowly(value)
+
+
+def _encode_slowly(value: JSON) -> bytes:
+    text = json.dumps(value, separators=(",", ":"))
+    if "Infinity" in text or "NaN" in text:  # in a string too, where it does no harm to look twice
+        text = json.dumps(json.loads(text, parse_constant=lambda _: None), separators=(",", ":"))
+    return text.encode()
 
 
 def timestamp(now: float) -> str:

@@ -9,7 +9,19 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agentpipe import event as module
-from agentpipe.event import MAX_SEQUENCE, Event, decode, encode, gap, make, peek, peek_lines, seconds, timestamp
+from agentpipe.event import (
+    MAX_SEQUENCE,
+    Event,
+    Maker,
+    decode,
+    encode,
+    gap,
+    make,
+    peek,
+    peek_lines,
+    seconds,
+    timestamp,
+)
 
 HEAD = b'"type":"t","run_id":"r","agent_id":"a","sequence":7'
 
@@ -182,6 +194,13 @@ def test_deep_values_are_encoded_too() -> None:
     assert decode(encode(value)) == value
 
 
+@pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan])
+@pytest.mark.parametrize("beside", ["\ud800", "Infinity and NaN", 2**70, "\ud800 NaN"])
+def test_a_number_without_json_is_null_whatever_stands_beside_it(number: float, beside: Any) -> None:
+    assert decode(encode([beside, number, {"a": number}, 1.5])) == [beside, None, {"a": None}, 1.5]
+    assert decode(encode(decode(b'[1e999,"\\ud800"]'))) == [1.7976931348623157e308, "\ud800"]
+
+
 @pytest.mark.parametrize(
     "text", [b"NaN", b"[Infinity]", b"\xef\xbb\xbf1", b"1\x00", b"[" * 100000, b"9" * 5000, b"", b"\xff"]
 )
@@ -212,6 +231,25 @@ def test_what_is_made_is_what_is_peeked(
     assert made.timestamp == "2026-11-20T07:00:00.000Z"
     assert made.identity == f"{run}:{sequence}"
     assert list(made.envelope)[:3] == ["type", "run_id", "agent_id"]
+
+
+@given(
+    IDS,
+    IDS,
+    st.none() | IDS,
+    st.lists(st.tuples(IDS, st.dictionaries(TEXT, VALUES, max_size=3), st.none() | st.just("") | IDS), max_size=5),
+)
+@example("r", "a", "w", [("t", {"a": "\ud800"}, "p"), ("t", {"b": 2**70}, None)])
+def test_a_maker_makes_what_make_makes(
+    run: str, agent: str, work: str | None, rows: list[tuple[str, dict[str, Any], str | None]]
+) -> None:
+    maker = Maker(run_id=run, agent_id=agent, work_id=work)
+    for number, (type_, payload, parent) in enumerate(rows, 1):
+        at = f"2026-11-20T07:00:00.{number:03}Z"
+        expected = make(
+            type_, payload, run_id=run, agent_id=agent, sequence=number, at=at, work_id=work, parent_id=parent
+        )
+        assert maker.make(type_, payload, at, parent) == expected
 
 
 def test_optional_fields_are_left_out_or_written_where_given() -> None:
