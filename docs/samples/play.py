@@ -9,6 +9,7 @@ stays up until Ctrl-C. Standard library only; everything it starts it also ends.
 import argparse
 import json
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,13 +26,16 @@ def main() -> int:
     """Start the hub, play the session, say what came of it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--once", action="store_true", help="end with a summary instead of serving on")
-    parser.add_argument("--speed", default=None, help="pace of the replay (default: 1, with --once: 20)")
+    parser.add_argument("--speed", default=None, help="speed of the replay (default: 1 and dated now, with --once: 20)")
     parser.add_argument("--port", default="8765", help="port of the dashboard (default 8765; any when taken)")
     options = parser.parse_args()
+    sys.stdout.reconfigure(line_buffering=True)  # the summary is read while the dashboard stays up
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # whoever ends us ends what we started
     with tempfile.TemporaryDirectory(prefix="agentpipe-run-") as folder:
         hub, address = started(Path(folder), "0" if options.once else options.port)
         try:
-            status = played(Path(folder), address, options.speed or ("20" if options.once else "1"))
+            pace = "--speed 20" if options.once else "--speed 1 --rewrite-time"  # live, it happens now
+            status = played(Path(folder), address, f"--speed {options.speed}" if options.speed else pace)
             summary(Path(folder), address)
             if not options.once and status == 0:
                 print("the dashboard stays up; Ctrl-C ends it", file=sys.stderr)
@@ -60,10 +64,10 @@ def started(folder: Path, port: str) -> tuple["subprocess.Popen[bytes]", str]:
     raise SystemExit("the hub did not start")
 
 
-def played(folder: Path, address: str, speed: str) -> int:
+def played(folder: Path, address: str, pace: str) -> int:
     """Run the pipe as a shell would; its status."""
     stages = [
-        f"replay {shlex.quote(str(SAMPLE))} --speed {speed} --max-idle 3s",
+        f"replay {shlex.quote(str(SAMPLE))} {pace} --max-idle 3s",
         "parse",
         "throttle",
         "buffer",
