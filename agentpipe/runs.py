@@ -25,6 +25,9 @@ MAX_FILES = 2000
 #: Text that a state shows (results, errors, titles) is cut here: the event has the whole.
 MAX_TEXT = 500
 
+#: No run costs that much; an integer of 400 digits is JSON too, and no float.
+MAX_COST = 1e15
+
 #: An agent is ``degraded`` when only heartbeats came for this long while its run goes on, ``offline`` when nothing did.
 DEGRADED_AFTER_S = 120.0
 OFFLINE_AFTER_S = 300.0
@@ -319,7 +322,7 @@ def _outcome(run: Run, facts: _Facts) -> None:
 
 
 def _cost(run: Run, facts: _Facts) -> None:
-    if isinstance(facts.cost_usd, _NUMBER) and not isinstance(facts.cost_usd, bool):
+    if isinstance(facts.cost_usd, _NUMBER) and not isinstance(facts.cost_usd, bool) and abs(facts.cost_usd) < MAX_COST:
         run.cost_usd = float(facts.cost_usd)
 
 

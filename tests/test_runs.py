@@ -103,6 +103,8 @@ def test_long_texts_are_cut_and_files_are_counted_up_to_a_bound(log: Log):
         b'{"type":"run_completed","run_id":"r","payload":7}',
         b'{"type":"run_completed","run_id":"r","payload":{"result":7,"usage":3,"turns":"x","cost_usd":true}}',
         b'{"type":"run_completed","run_id":"r"}',
+        b'{"type":"run_completed","run_id":"r","payload":{"cost_usd":%d,"usage":{"input_tokens":%d}}}'
+        % (10**400, 1 << 70),
         b'{"type":"run_completed","run_id":"r","timestamp":5,"payload":{"result":"\\ud800"}}',
     ],
 )
@@ -111,6 +113,9 @@ def test_a_payload_of_another_shape_is_no_harm(line: bytes):
     assert found is not None
     assert (found["state"], found["events"]) == ("completed", 1)
     json.dumps(found)
+    restored = Runs()
+    restored.load(reduced(peek(line)).dump())
+    assert restored.run("r") == found
 
 
 def test_agents_are_told_apart_and_the_one_heard_of_last_comes_first(log: Log):

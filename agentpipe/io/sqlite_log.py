@@ -231,7 +231,10 @@ class _Transaction:
             except sqlite3.Error as failed:
                 problem = failed
         if problem is not None and self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
+            try:
+                self._connection.execute("ROLLBACK")
+            except sqlite3.Error as failed:
+                problem = failed
         if isinstance(problem, sqlite3.Error):
             raise OutputError(self._path, str(problem)) from problem
 
@@ -287,11 +290,11 @@ def _row(block: _Block, at: float) -> tuple[int, int, float, int, bytes]:
 
 
 def _aliases(events: Iterable[Event]) -> list[str]:
-    """The ids that do not say where their event is."""
+    """The ids that do not say where their event is, and those of all gaps, which are told apart by nothing else."""
     return [
         event.event_id
         for event in events
-        if event.event_id is not None and event.event_id != f"{event.run_id}:{event.sequence}"
+        if event.event_id is not None and (event.type == "gap" or event.event_id != f"{event.run_id}:{event.sequence}")
     ]
 
 

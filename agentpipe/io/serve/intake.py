@@ -74,6 +74,8 @@ class Intake:
         self._idle.set()
         self._generation = 1
         self._failed_generation = 0  # written by the thread, read by both
+        self._failure: OutputError | None = None  # the thread's own: why that generation failed
+        self._unread = False  # the thread's own: what the store holds could not be read after a failure
         self._unsaved = 0
         self.problem: OutputError | None = None
         self.events_stored = 0
@@ -132,20 +134,27 @@ class Intake:
             self._queue.put(batches)
 
     def _done(self, batches: Sequence[_Batch], problem: OutputError | None) -> None:
-        """Tell what was stored, then tell the senders."""
-        if problem is None:
-            events = [event for batch in batches for event in batch.events]
-            if events:
-                self._hub.announce(events)
-                self._runs.apply(events, self._clock())
-                self._feed.wake()
-                self._count(len(events))
+        """Tell what was stored, then tell the senders: these in any case, or they would wait for ever."""
         self.problem = problem
+        try:
+            if problem is None:
+                self._announce([event for batch in batches for event in batch.events])
+        finally:
+            self._release(batches, stored=problem is None)
+
+    def _announce(self, events: list[Event]) -> None:
+        if events:
+            self._hub.announce(events)
+            self._feed.wake()
+            self._runs.apply(events, self._clock())
+            self._count(len(events))
+
+    def _release(self, batches: Sequence[_Batch], *, stored: bool) -> None:
         self._in_flight_bytes -= sum([batch.size_bytes for batch in batches])
         if self._in_flight_bytes <= MAX_IN_FLIGHT_BYTES:
             self._room.set()
         for batch in batches:
-            batch.settled(problem is None)
+            batch.settled(stored)
         self._in_flight -= len(batches)
         if not self._in_flight:
             self._idle.set()
@@ -170,9 +179,11 @@ class Intake:
         oldest = store.retain(self._clock())
         self._tell(self._hub.evicted, oldest)
 
-    def _failed(self, batches: Sequence[_Batch], problem: OutputError, admission: Admission) -> None:
-        """Go back to what the store holds: the numbers of failed events are not taken."""
-        if self._failed_generation == self._generation:
+    def _failed(self, batches: Sequence[_Batch], problem: OutputError, admission: Admission | None) -> None:
+        """Go back to what the store holds: the numbers of failed events are not taken. While that cannot be read
+        (None), everything that comes fails, and each time it is tried again.
+        """
+        if admission is not None and self._failed_generation == self._generation:
             self._generation += 1
             self._admission = admission
         self._done(batches, problem)
@@ -190,7 +201,7 @@ class Intake:
                     self._commit(store, batches)
                     batches = []
                     if item is None:
-                        store.close()
+                        self._work(store, SqliteLog.close)
                         return
                     self._work(store, item)
                 try:
@@ -213,17 +224,29 @@ class Intake:
             return
         stale = [batch for batch in batches if batch.generation <= self._failed_generation]
         good = [batch for batch in batches if batch.generation > self._failed_generation]
-        if stale and self.problem is not None:
-            self._tell(self._done, stale, self.problem)
+        if stale:
+            assert self._failure is not None, "a generation has failed"
+            self._tell_failed(store, stale, self._failure, read=self._unread)
         if not good:
             return
         try:
             store.append([event for batch in good for event in batch.events], self._clock())
         except OutputError as error:
-            self._failed_generation = good[-1].generation
-            self._tell(self._failed, good, error, Admission(store.lasts(), store.ids(MAX_IDS)))
+            self._failed_generation, self._failure = good[-1].generation, error
+            self._tell_failed(store, good, error, read=True)
             return
         self._tell(self._done, good, None)
+
+    def _tell_failed(self, store: SqliteLog, batches: list[_Batch], problem: OutputError, *, read: bool) -> None:
+        """Tell that *batches* are not stored; *read* what the store holds instead, unless that was told already."""
+        admission = None
+        if read:
+            try:
+                admission = Admission(store.lasts(), store.ids(MAX_IDS))
+            except OutputError as error:
+                problem = error
+            self._unread = admission is None
+        self._tell(self._failed, batches, problem, admission)
 
     def _tell(self, function: Callable[..., None], *values: object) -> None:
         try:

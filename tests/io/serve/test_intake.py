@@ -1,0 +1,123 @@
+"""The way in when the store fails: every sender is told, and the hub goes on when the disk does."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentpipe.admission import Admission
+from agentpipe.errors import OutputError
+from agentpipe.event import Event
+from agentpipe.history import MemoryLog
+from agentpipe.hub import Hub
+from agentpipe.io.clock import now
+from agentpipe.io.serve.feed import Feed
+from agentpipe.io.serve.intake import Intake
+from agentpipe.io.sqlite_log import SqliteLog
+from agentpipe.runs import Runs
+from tests.io.serve.hubs import PATIENCE_S, event
+
+
+class FailingLog(SqliteLog):
+    """A real store whose disk fails when it is told to."""
+
+    broken_writes = 0
+    broken_reads = 0
+    gate: threading.Event | None = None
+
+    def append(self, events: Sequence[Event], at: float) -> int:
+        if self.gate is not None:
+            assert self.gate.wait(PATIENCE_S)
+        if self.broken_writes:
+            self.broken_writes -= 1
+            raise OutputError(self.path, "disk I/O error")
+        return super().append(events, at)
+
+    def lasts(self) -> dict[str, int]:
+        if self.broken_reads:
+            self.broken_reads -= 1
+            raise OutputError(self.path, "disk I/O error")
+        return super().lasts()
+
+
+class FailingRuns(Runs):
+    """States that fail at one event, as a mistake of ours would."""
+
+    def apply(self, events: Sequence[Event], now: float) -> None:
+        if any(event.type == "poison" for event in events):
+            raise ZeroDivisionError
+        super().apply(events, now)
+
+
+@pytest.fixture
+def play(tmp_path: Path) -> Callable[[Any], Any]:
+    """Run an async scenario with an intake on a store of its own."""
+
+    async def played(scenario: Any) -> None:
+        store = FailingLog(str(tmp_path / "hub.db"))
+        window = MemoryLog(store.epoch, max_events=1000, max_bytes=1 << 20)
+        hub: Hub[Any] = Hub(window, oldest=0)
+        intake = Intake(Admission(), hub, Feed(hub, store, now), FailingRuns(), store, now)
+        async with asyncio.timeout(PATIENCE_S):
+            await scenario(intake, store, hub)
+            await intake.close()
+
+    return lambda scenario: asyncio.run(played(scenario))
+
+
+def test_a_batch_that_comes_behind_a_failed_one_is_told_too(play: Callable[[Any], Any]):
+    """The thread meets it before the loop has heard of the failure."""
+
+    async def scenario(intake: Intake, store: FailingLog, hub: Hub[Any]) -> None:
+        store.broken_writes, store.gate = 1, threading.Event()
+        told: list[tuple[str, bool]] = []
+        intake.take([event(1)], lambda stored: told.append(("first", stored)))
+        await asyncio.sleep(0.05)  # the thread has taken the first and stands at the gate
+        intake.take([event(2)], lambda stored: told.append(("second", stored)))
+        await asyncio.sleep(0.05)
+        store.gate.set()
+        time.sleep(0.3)  # the loop is busy while the thread meets both
+        await intake.flushed()
+        assert told == [("first", False), ("second", False)]
+        intake.take([event(1), event(2)], lambda stored: told.append(("again", stored)))
+        await intake.flushed()
+        assert told[2:] == [("again", True)]
+        assert hub.head == 2
+
+    play(scenario)
+
+
+def test_a_store_that_cannot_even_be_read_after_a_failure_recovers_later(play: Callable[[Any], Any]):
+    async def scenario(intake: Intake, store: FailingLog, hub: Hub[Any]) -> None:
+        store.broken_writes, store.broken_reads = 1, 2
+        told: list[bool] = []
+        for _ in range(5):
+            intake.take([event(1)], told.append)
+            await intake.flushed()
+            if told[-1]:
+                break
+        assert told == [False, False, False, True]
+        assert intake.problem is None
+        assert hub.head == 1
+
+    play(scenario)
+
+
+def test_who_sent_an_event_that_was_stored_is_told_whatever_happens_then(play: Callable[[Any], Any]):
+    async def scenario(intake: Intake, store: FailingLog, hub: Hub[Any]) -> None:
+        problems: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context["exception"]))
+        told: list[bool] = []
+        intake.take([event(1, type_="poison")], told.append)
+        await intake.flushed()
+        intake.take([event(2)], told.append)
+        await intake.flushed()
+        assert told == [True, True]
+        assert hub.head == 2
+        assert [type(problem) for problem in problems] == [ZeroDivisionError], "and it is not hidden"
+
+    play(scenario)
