@@ -1,10 +1,12 @@
-"""What a client sends: the ``publish`` message and masked WebSocket frames (RFC 6455).
+"""What a client sends: messages that publish, and masked WebSocket frames (RFC 6455).
 
-The rule this module keeps: a line is never encoded again. What is published are the lines joined inside one message,
-and a frame is built in one step, whole, so that several can go out in one write.
+The rule this module keeps: a line is never encoded again. What is published are the lines joined in one message, and a
+frame is built in one step, whole, so that several can go out in one write.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+
+from agentpipe.event import peek
 
 __all__ = ["CLOSE", "PING", "PONG", "TEXT", "masked", "publication"]
 
@@ -17,13 +19,26 @@ _TAIL = b"]}"
 _BYTES = int.from_bytes(bytes(range(256)))
 _XOR = [(_BYTES ^ int.from_bytes(bytes((mask,)) * 256)).to_bytes(256) for mask in range(256)]
 
-#: What `publication` adds to its lines and their commas.
+#: What `publication` adds at most to its lines and what parts them.
 ENVELOPE_BYTES = len(_HEAD) + len(_TAIL)
 
 
-def publication(lines: Iterable[bytes]) -> bytes:
-    """The ``publish`` message of *lines*, as they are."""
+def publication(lines: Sequence[bytes]) -> bytes:
+    """The message that publishes *lines*, valid events, as they are.
+
+    Bare NDJSON where the hub is sure to know it as such, because then it need not parse it twice: two lines or more,
+    the first of which names its run (docs/protocol.md). Else the ``publish`` message.
+    """
+    if len(lines) > 1 and _names_its_run(lines[0]):
+        return b"\n".join(lines)
     return b"%b%b%b" % (_HEAD, b",".join(lines), _TAIL)
+
+
+def _names_its_run(line: bytes) -> bool:
+    try:
+        return b'"run_id"' in line and peek(line).run_id != ""
+    except ValueError:  # nested as deeply as the reader allows, which is less the deeper it is called
+        return False
 
 
 def masked(payload: bytes, key: bytes, opcode: int = TEXT) -> bytearray:

@@ -3,6 +3,7 @@
 import pytest
 
 from agentpipe.client_frame import CLOSE, PING, TEXT, masked, publication
+from agentpipe.wire import Publish, parse_client_message
 
 
 def unmasked(frame: bytes) -> tuple[int, bytes]:
@@ -39,6 +40,37 @@ def test_control_frames_have_their_opcode():
     assert unmasked(masked(b"\x03\xe8", b"abcd", CLOSE)) == (CLOSE, b"\x03\xe8")
 
 
-def test_a_publication_holds_the_lines_as_they_are():
-    lines = [b'{"b" : 1.50, "a":12345678901234567890}', b'{"\\u0061":"\xc3\xa4"}']
-    assert publication(lines) == b'{"type":"publish","events":[' + lines[0] + b"," + lines[1] + b"]}"
+HEADS = [
+    b'{"type":"t","run_id":"r","a":1}',
+    b'{"b" : 1.50, "a":12345678901234567890,"run_id":"\xc3\xa4"}',
+    b'{"\\u0061":"\xc3\xa4"}',
+    b'{"run_id":"r","run_id":3}',
+    b'{"run_id":3,"run_id":"r"}',
+    b'{"run\\u005fid":"r","id":"\\ud800"}',
+    b'{"run_id":"r","id":"\\ud800"}',
+    b'{"run_id":"\\ud800"}',
+    b'{"run_id":""}',
+    b'{"run_id":"r","events":3,"type":"publish"}',
+    b'{"run_id":"r","events":[{}],"type":"publish"}',
+    b'{"type":"subscribe","id":1}',
+    b"{}",
+]
+
+
+@pytest.mark.parametrize("first", HEADS)
+@pytest.mark.parametrize("rest", [[], HEADS[:1], HEADS[:3]])
+def test_the_hub_reads_a_publication_as_the_lines_it_was_made_of(first, rest):
+    lines = [first, *rest]
+    assert parse_client_message(publication(lines)) == Publish(lines)
+
+
+def test_a_line_that_nests_too_deeply_for_a_look_at_its_head_goes_out_as_it_is():
+    lines = [b'{"run_id":"r","payload":' + b"[" * 3000 + b"]" * 3000 + b"}", b"{}"]
+    assert publication(lines) == b'{"type":"publish","events":[' + lines[0] + b",{}]}"
+
+
+def test_lines_are_published_as_they_are():
+    lines = [b'{"run_id":"r","b" : 1.50}', b'{"\\u0061":"\xc3\xa4"}']
+    assert publication(lines) == lines[0] + b"\n" + lines[1], "bare NDJSON where the hub knows it by the first line"
+    assert publication(lines[::-1]) == b'{"type":"publish","events":[' + lines[1] + b"," + lines[0] + b"]}"
+    assert publication(lines[:1]) == b'{"type":"publish","events":[' + lines[0] + b"]}"

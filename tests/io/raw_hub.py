@@ -103,9 +103,12 @@ class RawHub:
                     self._say(client, {"type": "ack", "run_id": "r", "sequence": settled, "count": settled})
 
     def _keep(self, payload):
-        message = json.loads(payload)
-        self.frames.append((len(message["events"]), len(payload)))
-        lines = [json.dumps(event) for event in message["events"]]
+        if b"\n" in payload:  # bare NDJSON
+            events = [json.loads(line) for line in payload.split(b"\n")]
+        else:
+            events = json.loads(payload)["events"]
+        self.frames.append((len(events), len(payload)))
+        lines = [json.dumps(event) for event in events]
         self.lines += lines
         return len(lines)
 
