@@ -8,13 +8,18 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from agentpipe.event import JSON, seconds, timestamp
 
 __all__ = ["Adapter", "Clock", "Draft", "Moment", "Outcome", "source_time"]
 
 
-class Draft(NamedTuple):
-    """An event that has yet to get its run and its number; ``at`` is an RFC 3339 timestamp."""
+class Draft(msgspec.Struct, gc=False):
+    """An event that has yet to get its run and its number; ``at`` is an RFC 3339 timestamp.
+
+    One is made for every event: a structure costs a third of a named tuple. It is in no cycle, nor is JSON.
+    """
 
     type: str
     payload: Mapping[str, JSON]
@@ -66,9 +71,10 @@ class Clock:
 
     def elapsed_s(self, at: str) -> float:
         """Seconds from the first thing that was dated to *at*, never negative."""
+        at_s = seconds(at)
         if self._start_s is None:
-            self._start_s = self._first_read if self._first_read is not None else seconds(at)
-        return max(0.0, seconds(at) - self._start_s)
+            self._start_s = self._first_read if self._first_read is not None else at_s
+        return max(0.0, at_s - self._start_s)
 
     def _carried(self, moment: Moment) -> str:
         if self._first_read is None:
@@ -86,7 +92,7 @@ def source_time(value: JSON) -> str | None:
         return None
     try:
         moment = datetime.fromisoformat(value)
-        if len(value) == 24 and value[10] == "T" and value[19] == "." and value[23] == "Z":
+        if len(value) == 24 and value[10::9] == "T." and value[23] == "Z":
             return value
         moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
         return timestamp(moment.timestamp() + 0.0005)

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from agentpipe.event import JSON
-from agentpipe.parse.adapter import Clock, Draft, Moment, Outcome, source_time
+from agentpipe.parse.adapter import Clock, Draft, Moment, Outcome
 from agentpipe.parse.claude_calls import Calls
-from agentpipe.parse.claude_system import SILENT_SUBTYPES, error, small_line, system_line
+from agentpipe.parse.claude_line import Line, blocks_of, is_noise, is_result, line_of, origin_of
+from agentpipe.parse.claude_system import error, small_line, system_line
 from agentpipe.parse.claude_texts import Texts
 from agentpipe.parse.claude_usage import Ledger, model_of
 from agentpipe.parse.content import flat, shortened
@@ -31,24 +32,6 @@ _OWN_TYPES = frozenset({"stream_event", "rate_limit_event", "control_request", "
 
 #: What the CLI says in the user's name when it was interrupted; a result line does not always follow, nor a status.
 _INTERRUPTED = "[Request interrupted by user"
-
-
-class _Line:
-    """What every part of one line shares."""
-
-    __slots__ = ("at", "found", "moment", "own", "scope", "size", "synthetic", "uuid")
-
-    def __init__(self, found: dict[str, JSON], clock: Clock, moment: Moment, size: int) -> None:
-        self.found = found
-        self.moment = moment
-        self.size = size
-        self.synthetic = False  # whether the CLI itself speaks in the agent's name
-        own = found.get("timestamp")
-        self.own = source_time(own) if own is not None else None
-        self.at = clock.at(self.own, moment)
-        scope = found.get("parent_tool_use_id")
-        self.scope = scope if type(scope) is str else None
-        self.uuid = string(found.get("uuid"))
 
 
 class Claude:
@@ -92,23 +75,23 @@ class Claude:
 
     def read(self, found: dict[str, JSON], moment: Moment, size: int) -> list[Draft]:
         """The drafts of one line; *size* is its length in bytes."""
-        kind = found.get("type")
+        kind = string(found.get("type"))
         self._lines += 1
-        if self.ready and _is_noise(kind, found):
+        if self.ready and is_noise(kind, found):
             return []
-        line = _Line(found, self._clock, moment, size)
+        line = line_of(found, self._clock, moment, size)
         if not self.sessions:
             self._learn_session(found)
-        reader = _READERS.get(kind) if type(kind) is str else None
+        reader = _READERS.get(kind)
         if reader is not None:
             if kind != "system":
                 self.ready = True
-            if self._plans.active and (line.own is not None or moment.at is not None):
+            if self._plans.due_s is not None and (line.own is not None or moment.at is not None):
                 return [*self._plans.tick(line.at), *reader(self, line)]
             return reader(self, line)
-        drafts = small_line(string(kind), found, line.at)
+        drafts = small_line(kind, found, line.at)
         if drafts is None:
-            return [self._raw(line, f"unknown type {shortened(string(kind), 100)!r}")]
+            return [self._raw(line, f"unknown type {shortened(kind, 100)!r}")]
         if kind == "conversation_reset" and type(found.get("new_conversation_id")) is str:
             self.sessions.add(found["new_conversation_id"])
         return drafts
@@ -145,7 +128,7 @@ class Claude:
             self.sessions.add(session)
             self.facts = {**self.facts, "session_id": session}
 
-    def _system(self, line: _Line) -> list[Draft]:
+    def _system(self, line: Line) -> list[Draft]:
         subtype = line.found.get("subtype")
         if subtype == "init":
             return self._init(line.found)
@@ -171,17 +154,19 @@ class Claude:
         self.ready = True
         return []
 
-    def _assistant(self, line: _Line) -> list[Draft]:
+    def _assistant(self, line: Line) -> list[Draft]:
         found, message = line.found, mapping(line.found.get("message"))
         message_id = string(message.get("id")) or line.uuid or f"line-{self._lines}"
         model = model_of(message)
-        line.synthetic = not model and message.get("model") == "<synthetic>"
+        if not model:
+            line.synthetic = message.get("model") == "<synthetic>"
         failed = string(found["error"]) if "error" in found else ""
         out = self._texts.retract(found["supersedes"], line.at) if "supersedes" in found else []
         if failed and not model:
             return out + self._api_error(failed, message, line)
-        for block in _blocks(message.get("content")):
-            out += self._block(block, message_id, line)
+        for block in blocks_of(message.get("content")):
+            told = self._block(block, message_id, line)
+            out = out + told if out else told
         if failed:
             out += error("turn", f"the answer ended with {failed}", line.at, code=failed)
         if model and not self._ledger.counts(message_id) and not self._texts.streams(message_id):
@@ -191,13 +176,12 @@ class Claude:
                 out.append(Draft("usage_update", usage, line.at, line.scope))
         return out
 
-    def _api_error(self, kind: str, message: dict[str, JSON], line: _Line) -> list[Draft]:
+    def _api_error(self, kind: str, message: dict[str, JSON], line: Line) -> list[Draft]:
         """The API failed for good and the CLI says so in the agent's name."""
         text = flat(message.get("content")) or kind
-        drafts = error("agent", text, line.at, code=kind, status=whole(line.found.get("api_error_status")))
-        return [draft._replace(parent_id=line.scope) for draft in drafts]
+        return error("agent", text, line.at, line.scope, code=kind, status=whole(line.found.get("api_error_status")))
 
-    def _block(self, block: dict[str, JSON], message_id: str, line: _Line) -> list[Draft]:
+    def _block(self, block: dict[str, JSON], message_id: str, line: Line) -> list[Draft]:
         kind = string(block.get("type"))
         if kind in _TEXT_BLOCKS:
             type_, field = _TEXT_BLOCKS[kind]
@@ -206,17 +190,14 @@ class Claude:
             return self._text("agent_thinking", "", message_id, line, redacted=True)
         if kind in _CALL_BLOCKS:
             before, name, index, _ = self._texts.place(message_id, "", line.scope, line.at)
-            place = f"{name}:{index}"
-            return [
-                *before,
-                self._calls.call(block, line.scope, line.at, line.own, line.moment, line.size, place),
-            ]
+            call = self._calls.call(block, line, name, index)
+            return [*before, call] if before else [call]
         before, _, _, _ = self._texts.place(message_id, "", line.scope, line.at)
         if kind.endswith("_tool_result"):
-            return before + self._calls.result(block, None, {}, line.scope, line.at, line.own, line.moment)
+            return before + self._calls.result(block, None, {}, line)
         return [*before, self._raw(line, f"unknown block {shortened(kind, 100)!r}", block)]
 
-    def _text(self, type: str, text: str, message_id: str, line: _Line, **marks: bool) -> list[Draft]:  # noqa: A002 - the event's field
+    def _text(self, type: str, text: str, message_id: str, line: Line, **marks: bool) -> list[Draft]:  # noqa: A002 - the event's field
         """A whole block of text. Thinking is empty when only its signature is shown: nothing to tell."""
         before, name, index, parts = self._texts.place(message_id, type, line.scope, line.at)
         whole_text = text or parts
@@ -231,34 +212,34 @@ class Claude:
         self._texts.told(line.uuid, draft)
         return [*before, draft]
 
-    def _user(self, line: _Line) -> list[Draft]:
+    def _user(self, line: Line) -> list[Draft]:
         found, message = line.found, line.found.get("message")
         content = message.get("content") if type(message) is dict else message
-        blocks = _blocks(content)
-        if len(blocks) == 1 and _is_result(blocks[0]):
+        blocks = blocks_of(content)
+        if len(blocks) == 1 and is_result(blocks[0]):
             return self._returned(blocks[0], found.get("tool_use_result"), line)
-        alone = sum(map(_is_result, blocks)) == 1
+        alone = sum(map(is_result, blocks)) == 1
         out: list[Draft] = []
         for index, block in enumerate(blocks):
-            if _is_result(block):
+            if is_result(block):
                 out += self._returned(block, found.get("tool_use_result") if alone else None, line)
             else:
                 out.append(self._said(block, index, line))
         return out
 
-    def _returned(self, block: dict[str, JSON], structured: JSON, line: _Line) -> list[Draft]:
+    def _returned(self, block: dict[str, JSON], structured: JSON, line: Line) -> list[Draft]:
         """A result; *structured* is the line's own form of it, None when the line holds several."""
         meta: dict[str, JSON] = {}
         if block.get("is_error") is True and "tool_result_meta" in line.found:
             metas = map(mapping, items(line.found["tool_result_meta"]))
             meta = next((meta for meta in metas if meta.get("id") == block.get("tool_use_id")), meta)
-        return self._calls.result(block, structured, meta, line.scope, line.at, line.own, line.moment)
+        return self._calls.result(block, structured, meta, line)
 
-    def _said(self, block: dict[str, JSON], index: int, line: _Line) -> Draft:
+    def _said(self, block: dict[str, JSON], index: int, line: Line) -> Draft:
         """A text in the user's name; ``origin`` tells whether a human or the CLI wrote it, as far as it is known."""
-        kind = block.get("type")
+        kind = string(block.get("type"))
         if kind != "text" and kind not in _MEDIA_BLOCKS:
-            return self._raw(line, f"unknown block {shortened(string(kind), 100)!r}", block)
+            return self._raw(line, f"unknown block {shortened(kind, 100)!r}", block)
         payload: dict[str, JSON] = {
             "message_id": line.uuid or f"line-{self._lines}",
             "index": index,
@@ -266,7 +247,7 @@ class Claude:
             "final": True,
             "role": "user",
         }
-        origin = _origin(line)
+        origin = origin_of(line)
         if origin:
             payload["origin"] = origin
         if line.scope is None and payload["text"].startswith(_INTERRUPTED):
@@ -275,7 +256,7 @@ class Claude:
         self._texts.told(line.uuid, draft)
         return draft
 
-    def _stream_event(self, line: _Line) -> list[Draft]:
+    def _stream_event(self, line: Line) -> list[Draft]:
         event = mapping(line.found.get("event"))
         named = string(line.found.get("api_message_id"))
         drafts = self._texts.stream(event, named, line.scope, line.at)
@@ -285,13 +266,13 @@ class Claude:
             return [*drafts, *self._streamed_usage(event, named, line)]
         return drafts
 
-    def _streamed_usage(self, event: dict[str, JSON], named: str, line: _Line) -> list[Draft]:
+    def _streamed_usage(self, event: dict[str, JSON], named: str, line: Line) -> list[Draft]:
         """The true usage of a message that came in parts."""
         message_id, model = self._texts.streaming(line.scope)
         usage = self._ledger.message(message_id or named or line.uuid, event.get("usage"), model, final=True)
         return [Draft("usage_update", usage, line.at, line.scope)] if usage is not None else []
 
-    def _result_line(self, line: _Line) -> list[Draft]:
+    def _result_line(self, line: Line) -> list[Draft]:
         found = line.found
         out = self._texts.settle(line.at) + self._denials(line)
         subtype = string(found.get("subtype"))
@@ -327,7 +308,7 @@ class Claude:
             if type(found.get(name)) in (str, int):
                 turn[name] = found[name]
 
-    def _denials(self, line: _Line) -> list[Draft]:
+    def _denials(self, line: Line) -> list[Draft]:
         """Denied calls that no ``permission_denied`` line told, as in older versions."""
         out: list[Draft] = []
         for denial in map(mapping, items(line.found.get("permission_denials"))):
@@ -339,44 +320,9 @@ class Claude:
             out += error("warning", f"{name} was denied", line.at, code="permission_denied", tool_use_id=tool_use_id)
         return out
 
-    def _raw(self, line: _Line, reason: str, data: JSON = None) -> Draft:
+    def _raw(self, line: Line, reason: str, data: JSON = None) -> Draft:
         kept = line.found if data is None else data
         return Draft("raw", {"format": self.name, "reason": reason, "data": kept}, line.at, line.scope)
-
-
-def _is_noise(kind: JSON, found: dict[str, JSON]) -> bool:
-    """Whether a line is one of the many that say nothing: told apart early, because they are every other one."""
-    if kind == "stream_event":
-        delta = mapping(mapping(found.get("event")).get("delta"))
-        return delta.get("type") == "input_json_delta"
-    subtype = found.get("subtype")
-    return kind == "system" and type(subtype) is str and subtype in SILENT_SUBTYPES
-
-
-def _blocks(content: JSON) -> list[dict[str, JSON]]:
-    """The blocks of a message: a string is one text."""
-    if type(content) is list and len(content) == 1 and type(content[0]) is dict:
-        return content
-    if type(content) is str:
-        return [{"type": "text", "text": content}]
-    return [block if type(block) is dict else {"type": "text", "text": flat([block])} for block in items(content)]
-
-
-def _is_result(block: dict[str, JSON]) -> bool:
-    kind = block.get("type")
-    return kind == "tool_result" or (type(kind) is str and kind.endswith("_tool_result"))
-
-
-def _origin(line: _Line) -> str:
-    """Who wrote a text in the user's name: ``replay``, ``synthetic``, ``subagent_prompt`` or what the source says."""
-    found = line.found
-    if found.get("isReplay") is True:
-        return "replay"
-    if found.get("isSynthetic") is True:
-        return "synthetic"
-    if line.scope is not None:
-        return "subagent_prompt"
-    return string(mapping(found.get("origin")).get("kind"))
 
 
 def _code(found: dict[str, JSON]) -> str:
@@ -388,7 +334,7 @@ def _code(found: dict[str, JSON]) -> str:
     return subtype if subtype.startswith("error") else string(found.get("terminal_reason")) or subtype
 
 
-_READERS: dict[str, Callable[[Claude, _Line], list[Draft]]] = {
+_READERS: dict[str, Callable[[Claude, Line], list[Draft]]] = {
     "assistant": Claude._assistant,  # noqa: SLF001 - the class's own table
     "result": Claude._result_line,  # noqa: SLF001 - the class's own table
     "stream_event": Claude._stream_event,  # noqa: SLF001 - the class's own table

@@ -5,16 +5,22 @@ result comes. What a result changes (files, plans) is told right after it, and o
 """
 
 import re
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from agentpipe.event import JSON, seconds
-from agentpipe.parse.adapter import Clock, Draft, Moment
+from agentpipe.parse.adapter import Clock, Draft
+from agentpipe.parse.claude_line import Line
 from agentpipe.parse.claude_system import error
 from agentpipe.parse.content import capped, cut, flat, shortened
 from agentpipe.parse.fields import mapping, string
 from agentpipe.parse.files import file_change
 from agentpipe.parse.plans import Plans
 from agentpipe.parse.tools import FILE_TOOLS, PLAN_TOOLS, kind_of, title_of
-from agentpipe.payload import Kind
+
+if TYPE_CHECKING:
+    from agentpipe.payload import Kind  # a name for mypy alone: its import is paid at start-up
 
 __all__ = ["Calls"]
 
@@ -35,18 +41,15 @@ _ERROR_BYTES = 500
 _NEEDS_INPUT = FILE_TOOLS | PLAN_TOOLS
 
 
-class _Call:
+class _Call(msgspec.Struct, gc=False):
     """A call without its result: its input is kept only for tools whose result does not repeat it."""
 
-    __slots__ = ("at", "input", "kind", "name", "own", "read")
-
-    def __init__(self, name: str, kind: Kind, given: dict[str, JSON] | None, at: str, own: bool, read: float) -> None:
-        self.name = name
-        self.kind = kind
-        self.input = given
-        self.at = at
-        self.own = own  # whether the source itself told the time
-        self.read = read
+    name: str
+    kind: "Kind"
+    input: dict[str, JSON] | None
+    at: str
+    own: bool  # whether the source itself told the time
+    read: float
 
 
 class Calls:
@@ -61,53 +64,42 @@ class Calls:
         self._open: dict[str, _Call] = {}
         self._nameless: list[str] = []  # made-up ids of calls that came without one
 
-    def call(
-        self, block: dict[str, JSON], scope: str | None, at: str, own: str | None, moment: Moment, size: int, place: str
-    ) -> Draft:
-        """A tool is called. *size* is that of the whole line in bytes, *place* stands in for an id that is missing."""
+    def call(self, block: dict[str, JSON], line: Line, message: str, index: int) -> Draft:
+        """A tool is called; the message's name and the block's index in it stand in for an id that is missing."""
         name, given = string(block.get("name")) or "unknown", mapping(block.get("input"))
         tool_use_id = string(block.get("id"))
         if not tool_use_id:
-            tool_use_id = place
-            self._nameless.append(place)
+            tool_use_id = f"{message}:{index}"
+            self._nameless.append(tool_use_id)
         kind = kind_of(name)
         kept = given if name in _NEEDS_INPUT else None
-        self._open[tool_use_id] = _Call(name, kind, kept, at, own is not None, moment.now)
+        self._open[tool_use_id] = _Call(name, kind, kept, line.at, line.own is not None, line.moment.now)
         payload: dict[str, JSON] = {
             "tool_use_id": tool_use_id,
             "name": name,
             "kind": kind,
-            "input": given if size <= self._limit else capped(given, self._limit),
+            "input": given if line.size <= self._limit else capped(given, self._limit),
             "title": title_of(name, given),
         }
         if given.get("run_in_background") is True:
             payload["background"] = True
-        return Draft("agent_tool_call", payload, at, scope)
+        return Draft("agent_tool_call", payload, line.at, line.scope)
 
-    def result(
-        self,
-        block: dict[str, JSON],
-        structured: JSON,
-        meta: dict[str, JSON],
-        scope: str | None,
-        at: str,
-        own: str | None,
-        moment: Moment,
-    ) -> list[Draft]:
+    def result(self, block: dict[str, JSON], structured: JSON, meta: dict[str, JSON], line: Line) -> list[Draft]:
         """A tool gave something back. *structured* is the line's own form of it, None when it is not this result's."""
         tool_use_id = string(block.get("tool_use_id")) or self._oldest_nameless()
-        call = self._open.pop(tool_use_id, None) or _Call("unknown", "other", None, at, own is not None, moment.now)
+        at, scope = line.at, line.scope
+        call = self._open.pop(tool_use_id, None) or _unseen(line)
         ok = block.get("is_error") is not True
         text = flat(block.get("content"))
         payload = self._payload(tool_use_id, call, ok, text, structured, meta)
-        took_ms = _took_ms(call, at, own, moment)
+        took_ms = _took_ms(call, line)
         if took_ms is not None:
             payload["duration_ms"] = took_ms
         out = [Draft("agent_tool_result", payload, at, scope)]
         if not ok:
             message = shortened(text.strip() or f"{call.name} failed", _ERROR_BYTES)
-            out += error("tool", message, at, tool_use_id=tool_use_id, name=call.name)
-            out[-1] = out[-1]._replace(parent_id=scope)
+            out += error("tool", message, at, scope, tool_use_id=tool_use_id, name=call.name)
         elif call.input is not None:
             out += self._consequences(call, tool_use_id, structured, text, scope, at)
         if call.kind == "think" and mapping(structured).get("status") != "async_launched":
@@ -132,7 +124,7 @@ class Calls:
             if said is not None:
                 payload["exit_code"] = int(said[1][:9])
         detail = _detail(structured) if type(structured) is dict else {}
-        if type(meta.get("non_execution_kind")) is str:
+        if meta and type(meta.get("non_execution_kind")) is str:
             detail["non_execution_kind"] = meta["non_execution_kind"]
         if detail:
             payload["detail"] = detail
@@ -151,22 +143,29 @@ class Calls:
         return self._nameless.pop(0) if self._nameless else "unknown"
 
 
-def _took_ms(call: _Call, at: str, own: str | None, moment: Moment) -> int | None:
+def _unseen(line: Line) -> _Call:
+    """Stands in for the call of a result whose call never came."""
+    return _Call("unknown", "other", None, line.at, line.own is not None, line.moment.now)
+
+
+def _took_ms(call: _Call, line: Line) -> int | None:
     """How long a call took, by times of one kind: the source's own, else those of reading.
 
     Two lines of one read tell no time apart, so nothing is said about them.
     """
-    alike = (own is not None) == call.own
-    took_s = _between(call.at, at) if alike else moment.now - call.read
-    told = own is not None and call.own
-    return round(took_s * 1000) if took_s > 0 or (told and took_s == 0) else None
+    own = line.own is not None
+    if own is not call.own:
+        took_s = line.moment.now - call.read
+        return round(took_s * 1000) if took_s > 0 else None
+    took_ms = _between(call.at, line.at)
+    return round(took_ms) if took_ms > 0 or (own and took_ms == 0) else None
 
 
 def _between(start: str, end: str) -> float:
-    """Seconds from *start* to *end*, which mostly lie in one minute, so that their seconds tell the difference."""
-    if start[:17] == end[:17] and len(start) == len(end) == 24:
-        return round(float(end[17:23]) - float(start[17:23]), 3)
-    return seconds(end) - seconds(start)
+    """Milliseconds from *start* to *end*, which mostly lie in one minute, so that their seconds tell the difference."""
+    if start[:17] == end[:17] and start[19::4] == end[19::4] == ".Z":  # ``2026-11-20T07:00:12.345Z``
+        return int(end[17:19] + end[20:23]) - int(start[17:19] + start[20:23])
+    return (seconds(end) - seconds(start)) * 1000
 
 
 def _detail(structured: dict[str, JSON]) -> dict[str, JSON]:

@@ -58,10 +58,10 @@ def log(level: str, message: str, at: str, source: str, **more: JSON) -> list[Dr
     return [Draft("agent_log_entry", {"level": level, "message": message, "source": source, **extra}, at)]
 
 
-def error(rank: str, message: str, at: str, **more: JSON) -> list[Draft]:
+def error(rank: str, message: str, at: str, scope: str | None = None, /, **more: JSON) -> list[Draft]:
     """An ``error``; values of *more* that are None or empty are left out."""
     extra = {key: value for key, value in more.items() if value not in (None, "")}
-    return [Draft("error", {"rank": rank, "message": message, **extra}, at)]
+    return [Draft("error", {"rank": rank, "message": message, **extra}, at, scope)]
 
 
 def _api_retry(found: dict[str, JSON], at: str) -> list[Draft]:

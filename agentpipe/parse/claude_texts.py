@@ -77,7 +77,7 @@ class Texts:
 
     def stream(self, event: dict[str, JSON], named: str, scope: str | None, at: str) -> list[Draft] | None:
         """Take one streaming event; *named* is the message id that the line gives, or empty. None: not known."""
-        kind = event.get("type")
+        kind = string(event.get("type"))
         if kind == "content_block_delta":
             return self._delta(event, named, scope, at)
         if kind == "content_block_start":

@@ -20,6 +20,9 @@ def size_of(text: str) -> int:
 
 def cut(text: str, limit: int) -> tuple[str, int, bool]:
     """*text* cut to at most *limit* bytes, the size of the whole in bytes, and whether it was cut."""
+    size = len(text)
+    if size <= limit and text.isascii():  # the normal case, which is no other than the rest
+        return text, size, False
     size = size_of(text)
     if size <= limit:
         return text, size, False
@@ -45,6 +48,8 @@ def _whole_at_end(data: bytes) -> bool:
 
 def shortened(text: str, limit: int) -> str:
     """*text*, or its first *limit* bytes and how many are missing: ``… [+12345 bytes]``."""
+    if len(text) <= limit and text.isascii():
+        return text
     kept, size, missing = cut(text, limit)
     return f"{kept}… [+{size - size_of(kept)} bytes]" if missing else text
 

@@ -48,20 +48,22 @@ class Plans:
         self._interval_s = interval_s
         # changing
         self._boards: dict[str | None, _Board] = {}
-
-    @property
-    def active(self) -> bool:
-        """Whether `tick` may have something to tell."""
-        return bool(self._interval_s) and any(board.plan.active for board in self._boards.values())
+        self.due_s: float | None = (
+            None  # when `tick` has something to tell; kept ready, for it is asked with every line
+        )
 
     def tick(self, at: str) -> list[Draft]:
         """Tell the plans whose interval has passed at the source's own time *at*."""
         elapsed_s = self._clock.elapsed_s(at)
-        return [
-            self._told(scope, board, at)
+        if self.due_s is None or elapsed_s < self.due_s:
+            return []
+        out = [
+            _told(scope, board, at, elapsed_s)
             for scope, board in self._boards.items()
             if board.plan.active and board.told_s + self._interval_s <= elapsed_s
         ]
+        self._schedule()
+        return out
 
     def succeeded(
         self, name: str, given: dict[str, JSON], result: JSON, text: str, scope: str | None, at: str
@@ -74,22 +76,34 @@ class Plans:
         if board is None:
             board = self._boards[scope] = _Board()
         steps = _STEPS[name](board, given, mapping(result), text)
-        if steps is None or not board.plan.change(steps, self._clock.elapsed_s(at)):
+        if steps is None:
             return []
-        return [self._told(scope, board, at)]
+        elapsed_s = self._clock.elapsed_s(at)
+        if not board.plan.change(steps, elapsed_s):
+            return []
+        draft = _told(scope, board, at, elapsed_s)
+        self._schedule()
+        return [draft]
 
     def close(self, scope: str | None) -> None:
         """The sub-agent *scope* has ended: its plan is told no more."""
-        if scope is not None:
-            self._boards.pop(scope, None)
+        if scope is not None and self._boards.pop(scope, None) is not None:
+            self._schedule()
 
     def close_all(self) -> None:
         """The run has ended."""
         self._boards.clear()
+        self._schedule()
 
-    def _told(self, scope: str | None, board: _Board, at: str) -> Draft:
-        board.told_s = self._clock.elapsed_s(at)
-        return Draft("progress_update", board.plan.payload(board.told_s), at, scope)
+    def _schedule(self) -> None:
+        """A plan has changed, was told or is gone."""
+        told = [board.told_s for board in self._boards.values() if board.plan.active] if self._interval_s else []
+        self.due_s = min(told) + self._interval_s if told else None
+
+
+def _told(scope: str | None, board: _Board, at: str, elapsed_s: float) -> Draft:
+    board.told_s = elapsed_s
+    return Draft("progress_update", board.plan.payload(elapsed_s), at, scope)
 
 
 def _todos(board: _Board, given: dict[str, JSON], result: dict[str, JSON], text: str) -> list[Step] | None:  # noqa: ARG001 - one shape for all
@@ -143,7 +157,7 @@ def _step(found: dict[str, JSON], field: str) -> Step:
 
 
 def _text(value: JSON) -> str:
-    return shortened(string(value), _ITEM_BYTES)
+    return shortened(value, _ITEM_BYTES) if type(value) is str and value else ""
 
 
 def _status(value: JSON) -> StepStatus | None:

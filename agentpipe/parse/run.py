@@ -8,9 +8,10 @@ must have the numbers it had.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import TypeAlias
 
-from agentpipe.event import JSON, SCHEMA, Event, decode, encode, make, seconds
+from agentpipe.event import JSON, SCHEMA, Event, Maker, decode, encode, seconds
 from agentpipe.parse.adapter import Adapter, Clock, Draft, Moment, Outcome
 from agentpipe.parse.detect import ADAPTERS, recognised
 from agentpipe.parse.document import Document
@@ -20,8 +21,8 @@ from agentpipe.parse.plain import without_ansi
 
 __all__ = ["Run", "Tally", "process_moment"]
 
-#: Called with what became of lines: ``sources``, ``ignored`` or ``raw``, and how many.
-Tally: TypeAlias = Callable[[str, int], None]
+#: Counts lines by what became of them: ``sources``, ``ignored`` or ``raw``.
+Tally: TypeAlias = dict[str, int]
 
 #: How long an agent may be silent before its run is told as started with what is known.
 HOLD_S = 1.0
@@ -66,7 +67,7 @@ class Run:
         self._release_at: float | None = now + HOLD_S  # by the driver's clock
         self._waits_since_s: float | None = None  # by the source's clock
         self._told: Mapping[str, JSON] = {}  # the facts that were told
-        self._sequence = 0
+        self._maker: Maker | None = None  # once the run has started
         self._cut = False  # whether the last line of stdout was not whole
         self._undecided = options.format == "auto"  # an adapter may still recognise what comes after a banner
         if not self._undecided:
@@ -75,7 +76,7 @@ class Run:
     @property
     def started(self) -> bool:
         """Whether ``run_started`` was made."""
-        return self._sequence > 0
+        return self._maker is not None
 
     @property
     def sessions(self) -> set[str]:
@@ -93,11 +94,19 @@ class Run:
             self._came(moment, out)
         if self._document.lines and self._continues(encode(found).decode(), moment, out):
             return
-        if self._undecided or not self.started:
+        if self._undecided or self._maker is None:
             self._take(found, moment, size, out)
-        else:
-            self._cut = False
+            return
+        self._cut = False
+        adapter = self._adapter
+        if adapter is None or type(found) is not dict:
             self._value(found, moment, size, 1, out)
+        elif drafts := adapter.read(found, moment, size):
+            self._tell(drafts, 1, out, moment)
+        elif adapter.facts is self._told:
+            self._tally["ignored"] += 1  # as `_tell` would, of the many lines that say nothing
+        else:
+            self._tell(drafts, 1, out, moment)
 
     def text(self, text: str, moment: Moment, out: list[Event]) -> None:
         """A line of stdout that is no JSON object or array."""
@@ -133,11 +142,11 @@ class Run:
         known = {"command": list, "cwd": str, "pid": int}
         self._process = {key: payload[key] for key, kind in known.items() if type(payload.get(key)) is kind}
         self._clock.at(None, moment)
-        self._tally("sources", 1)
+        self._tally["sources"] += 1
 
     def process_exited(self, payload: dict[str, JSON], moment: Moment, out: list[Event]) -> None:
         """The command has ended: so has the run."""
-        self._tally("sources", 1)
+        self._tally["sources"] += 1
         self._end(payload, moment, out)
 
     def wake(self, moment: Moment, out: list[Event]) -> None:
@@ -263,14 +272,15 @@ class Run:
 
     def _tell(self, drafts: Sequence[Draft], lines: int, out: list[Event], moment: Moment) -> None:
         """Make events of *drafts*, which *lines* lines gave; hold them while the run cannot start yet."""
-        drafts = [draft for draft in drafts if self._wanted(draft)] if self._leaves_out else drafts
+        if self._leaves_out and drafts:
+            drafts = [draft for draft in drafts if self._wanted(draft)]
         adapter = self._adapter
         assert adapter is not None  # only an adapter makes drafts
-        starts = not self.started and (adapter.ready or len(self._held) >= _HOLD_LINES)
-        self._tally("sources" if starts and not drafts else _outcome(drafts), lines)
+        starts = self._maker is None and (adapter.ready or len(self._held) >= _HOLD_LINES)
+        self._tally["sources" if starts and not drafts else _outcome(drafts)] += lines
         if starts:
             self._start(adapter, out, moment)
-        elif not self.started:
+        elif self._maker is None:
             self._held += drafts
             return
         elif adapter.facts is not self._told:
@@ -303,6 +313,7 @@ class Run:
         self._release_at = None
         self._agent_id = self._agent_id or adapter.name
         self.run_id = self._name(self)
+        self._maker = Maker(run_id=self.run_id, agent_id=self._agent_id, work_id=self._work_id)
         self._told = adapter.facts
         held, self._held = self._held, []
         at = held[0].at if held else self._clock.at(None, moment)
@@ -359,30 +370,17 @@ class Run:
         return outcome
 
     def _make(self, drafts: Sequence[Draft], out: list[Event]) -> None:
-        run_id, agent_id, work_id, sequence = self.run_id, self._agent_id, self._work_id, self._sequence
-        for type_, payload, at, parent_id in drafts:
-            sequence += 1
-            out.append(
-                make(
-                    type_,
-                    payload,
-                    run_id=run_id,
-                    agent_id=agent_id,
-                    sequence=sequence,
-                    at=at,
-                    work_id=work_id,
-                    parent_id=parent_id,
-                )
-            )
-        self._sequence = sequence
+        assert self._maker is not None  # the run has started
+        make = self._maker.make
+        out += [make(draft.type, draft.payload, draft.at, draft.parent_id) for draft in drafts]
 
 
 def _outcome(drafts: Sequence[Draft]) -> str:
     """What became of a line: nothing by rule, only what was not known, or events."""
+    if drafts and drafts[0].type != "raw":
+        return "sources"
     if not drafts:
         return "ignored"
-    if drafts[0].type != "raw":
-        return "sources"
     return "raw" if all(draft.type == "raw" for draft in drafts) else "sources"
 
 
@@ -399,7 +397,7 @@ def _object(line: str) -> JSON:
 def process_moment(now: float, at: str) -> Moment:
     """The moment that an event of ``run`` says; reading time when it is no timestamp."""
     try:
-        seconds(at)
+        datetime.fromisoformat(at)
     except ValueError:
         return Moment(now)
     return Moment(now, at)

@@ -51,6 +51,7 @@ class Parse(BaseStage):
         self._events = 0
         self._formats: dict[str, Run] = {}
         self._lines = 0
+        self._when = Moment(0.0)  # of the last event of ``run``
 
     @property
     def demand(self) -> Demand:
@@ -97,9 +98,6 @@ class Parse(BaseStage):
         self._count(out)
         return out
 
-    def _tally(self, what: str, lines: int) -> None:
-        self._told[what] += lines
-
     def _count(self, out: Sequence[Event]) -> None:
         """Bring the counts up to date, once a batch."""
         self._events += len(out)
@@ -115,7 +113,7 @@ class Parse(BaseStage):
         if event.type and event.type == "gap" and not event.run_id:
             self._oversize(event, moment, out)
             return
-        if line[:1] in _BRACKETS or line.lstrip()[:1] in _BRACKETS:
+        if line[:1] == b"{" or line.lstrip()[:1] in _BRACKETS:
             try:
                 found = decode(line)
             except ValueError as error:
@@ -156,7 +154,7 @@ class Parse(BaseStage):
             run = self._processes.get(run_id)
             if run is None or run.ended:
                 out.append(_as_is(found, line))
-                self._tally("passed_through", 1)
+                self._told["passed_through"] += 1
             else:
                 payload = {**found["payload"]}
                 if kind == "gap" and payload.get("ranges"):  # in numbers that are not this run's
@@ -168,7 +166,9 @@ class Parse(BaseStage):
     def _process_event(self, kind: str, found: dict[str, JSON], line: bytes, moment: Moment, out: list[Event]) -> None:
         run = self._of_process(found, moment)
         payload: dict[str, JSON] = found["payload"]
-        when = process_moment(moment.now, found["timestamp"])
+        when = self._when
+        if found["timestamp"] != when.at or moment.now != when.now:  # lines of one write mostly say one time
+            when = self._when = process_moment(moment.now, found["timestamp"])
         if kind == "process_output":
             self._output(run, payload, when, len(line), out)
         elif kind == "process_started":
@@ -212,6 +212,8 @@ class Parse(BaseStage):
     def _of_session(self, found: JSON, moment: Moment) -> Run:
         """The run of a bare JSON line."""
         run = self._bare or self._of_nobody(moment)
+        if type(found) is dict and run.session and found.get("session_id") == run.session:
+            return run  # the next line of the same session: the normal case
         session = session_of(found) if type(found) is dict else ""
         if not session or session == run.session:
             return run
@@ -244,7 +246,7 @@ class Parse(BaseStage):
             self._formats[run_id] = run
             return run_id
 
-        run = Run(self._options, self._tally, name, moment.now, agent_id, string(work_id) or None)
+        run = Run(self._options, self._told, name, moment.now, agent_id, string(work_id) or None)
         self._runs.append(run)
         return run
 

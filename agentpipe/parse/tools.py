@@ -71,16 +71,14 @@ def kind_of(name: str) -> Kind:
 
 def title_of(name: str, given: dict[str, JSON]) -> str:
     """One line for people, such as ``Bash: pytest -q``."""
-    shown = _shown_name(name)
+    shown = _shown_name(name) if name.startswith("mcp__") else name
     telling = _telling(name, given)
     return f"{shown}: {telling}" if telling else shown
 
 
 def _shown_name(name: str) -> str:
     """``mcp__server__tool`` as ``server/tool``."""
-    if name.startswith("mcp__"):
-        return name[5:].replace("__", "/", 1)
-    return name
+    return name[5:].replace("__", "/", 1)
 
 
 def _telling(name: str, given: dict[str, JSON]) -> str:
@@ -90,9 +88,8 @@ def _telling(name: str, given: dict[str, JSON]) -> str:
     if name == "TaskUpdate":
         return f"#{given.get('taskId')} {string(given.get('status'))}".strip()
     for field in _TELLING:
-        value = given.get(field)
-        if type(value) is str and value:
-            return _one_line(value)
+        if field in given and type(given[field]) is str and given[field]:
+            return _one_line(given[field])
     return _one_line(next((string(value) for value in mapping(given).values() if string(value)), ""))
 
 
