@@ -3,7 +3,7 @@
 import pytest
 
 from agentpipe.client_frame import CLOSE, PING, TEXT, masked, publication
-from agentpipe.wire import Publish, parse_client_message
+from agentpipe.request import Publish, parse_client_message
 
 
 def unmasked(frame: bytes) -> tuple[int, bytes]:

@@ -43,7 +43,7 @@ ROWS = (
             "admission",
         ),
     ),
-    Row("hub", ("client_frame", "following", "hub", "wire"), open=True),
+    Row("hub", ("client_frame", "embedded", "following", "hub", "request", "wire"), open=True),
     Row("catalog", ("catalog",)),
     Row("world", ("io.*",)),
     Row("command line", ("agentpipe_cli.*",)),

@@ -16,6 +16,7 @@ from agentpipe.io.clock import Clock
 from agentpipe.io.serve.auth import Guard
 from agentpipe.io.serve.feed import Feed
 from agentpipe.io.serve.intake import Intake
+from agentpipe.request import Since
 from agentpipe.runs import Runs
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Service:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def resolve(self, since: wire.Since) -> tuple[int, dict[str, JSON] | None]:
+    def resolve(self, since: Since) -> tuple[int, dict[str, JSON] | None]:
         """Where a subscription starts, and the `gap` it has to be told, if any."""
         oldest, head = self.hub.oldest, self.hub.head
         if since.kind == "start":

@@ -16,6 +16,7 @@ from agentpipe.admission import Admitted
 from agentpipe.errors import OutputError, ProtocolError
 from agentpipe.event import JSON, timestamp
 from agentpipe.history import Position
+from agentpipe.request import Auth, Ping, Publish, Snapshot, Subscribe, Unsubscribe, parse_client_message
 
 if TYPE_CHECKING:
     from agentpipe.hub import Subscription
@@ -110,10 +111,10 @@ class Connection:
         if message.type is not WSMsgType.TEXT:
             return False
         try:
-            found = wire.parse_client_message(message.data)
+            found = parse_client_message(message.data)
         except ProtocolError:
             return False
-        return isinstance(found, wire.Auth) and self._service.guard.knows(found.token)
+        return isinstance(found, Auth) and self._service.guard.knows(found.token)
 
     async def _listen(self) -> None:
         while not self._closing:
@@ -139,22 +140,22 @@ class Connection:
             self.dismiss(4413)
             return
         try:
-            found = wire.parse_client_message(data)
+            found = parse_client_message(data)
         except ProtocolError as error:
             self.error(error.code, error.problem)
             return
         match found:
-            case wire.Publish():
+            case Publish():
                 self._publish(found.lines)
-            case wire.Subscribe():
+            case Subscribe():
                 self._subscribe(found)
-            case wire.Unsubscribe():
+            case Unsubscribe():
                 self._unsubscribe(found.id)
-            case wire.Snapshot():
+            case Snapshot():
                 self.send(self._service.snapshot())
-            case wire.Ping():
+            case Ping():
                 self.send(wire.control("pong", timestamp=timestamp(self._service.clock())))
-            case wire.Auth():
+            case Auth():
                 self.error("bad_message", "you are authenticated already")
 
     def _publish(self, lines: Sequence[bytes]) -> None:
@@ -197,7 +198,7 @@ class Connection:
 
     # --- subscriptions
 
-    def _subscribe(self, asked: wire.Subscribe) -> None:
+    def _subscribe(self, asked: Subscribe) -> None:
         replaced = self._subscriptions.pop(asked.id, None)
         if replaced is not None:
             self._leave(replaced)
@@ -211,7 +212,7 @@ class Connection:
             return
         self._start(asked, *self._service.resolve(asked.since))
 
-    async def _subscribe_last(self, asked: wire.Subscribe) -> None:
+    async def _subscribe_last(self, asked: Subscribe) -> None:
         """`since: {"last": n}` may have to look through the store; the client's other messages do not wait for it."""
         try:
             offset = await self._service.before_last(asked.filter, asked.since.number)
@@ -223,7 +224,7 @@ class Connection:
             self._looking.discard(asked.id)
             self._start(asked, offset, None)
 
-    def _start(self, asked: wire.Subscribe, offset: int, gap: dict[str, JSON] | None) -> None:
+    def _start(self, asked: Subscribe, offset: int, gap: dict[str, JSON] | None) -> None:
         position = Position(self._service.epoch, offset)
         shown = wire.filter_json(asked.filter)
         confirmed = wire.control(
