@@ -34,7 +34,6 @@ ROWS = (
             "throttle.*",
             "buffer.*",
             "parse.*",
-            "dialects.*",
             "process_event",
             "replay",
             "history",
