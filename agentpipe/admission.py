@@ -24,6 +24,11 @@ MAX_SEQUENCE = 1 << 53
 #: Ids are keys in memory and in the store.
 MAX_ID_LENGTH = 512
 
+#: What every reader can decode inside a message: decoders give up at about 1000, less what called them.
+MAX_DEPTH = 500
+
+_BRACKETS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[][{}]', re.DOTALL)
+
 _IDS_IN_HEAD = re.compile(rb'"(?:sequence|event_id)"\s*:')
 
 
@@ -72,6 +77,8 @@ class Admission:
         new: list[Event] = []
         known = 0
         lasts = self._lasts
+        if any(nests_deeply(event.line) for event in events if len(event.line) > 2 * MAX_DEPTH):
+            events, indexes = _readable(events, indexes, refused)
         for event, index in zip(events, indexes, strict=True):
             sequence = event.sequence
             if sequence is not None and event.type != "gap" and event.type and event.run_id:
@@ -130,6 +137,27 @@ class Admission:
         self._ids[event_id] = None
         if len(self._ids) > MAX_IDS:
             del self._ids[next(iter(self._ids))]
+
+
+def _readable(events: Sequence[Event], indexes: Sequence[int], refused: list[Refusal]) -> tuple[list[Event], list[int]]:
+    """The events that any reader can decode, and their places; the others are *refused*."""
+    pairs = list(zip(events, indexes, strict=True))
+    deep = {index for event, index in pairs if nests_deeply(event.line)}
+    refused += [Refusal(index, "bad_event", f"it nests more than {MAX_DEPTH} deep") for index in sorted(deep)]
+    kept = [(event, index) for event, index in pairs if index not in deep]
+    return [event for event, _ in kept], [index for _, index in kept]
+
+
+def nests_deeply(line: bytes) -> bool:
+    """Whether the JSON value *line* nests deeper than `MAX_DEPTH`."""
+    if line.count(b"[") + line.count(b"{") <= MAX_DEPTH:
+        return False
+    depth = 0
+    for bracket in _BRACKETS.findall(line):
+        depth += 1 if bracket in (b"[", b"{") else -1 if bracket in (b"]", b"}") else 0
+        if depth > MAX_DEPTH:
+            return True
+    return False
 
 
 def splice(event: Event, sequence: int) -> Event:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentpipe.admission import MAX_ID_LENGTH, MAX_IDS, Admission
+from agentpipe.admission import MAX_DEPTH, MAX_ID_LENGTH, MAX_IDS, Admission
 from agentpipe.event import encode, gap
 
 
@@ -136,3 +136,16 @@ def test_whatever_is_sent_again_enters_once_and_in_order(batches: list[list[tupl
     for run in "ab":
         own = [number for name, number in taken if name == run]
         assert own == sorted(set(own))
+
+
+@pytest.mark.parametrize(("open_", "close"), [(b"[", b"]"), (b'{"a":', b"}")])
+def test_what_not_every_reader_can_decode_is_refused_alone(open_: bytes, close: bytes):
+    def nested(number: int, depth: int) -> bytes:
+        value = open_ * depth + b'"]["' + close * depth
+        return b'{"type":"x","run_id":"r","sequence":%d,"payload":%b}' % (number, value)
+
+    lines = [nested(1, MAX_DEPTH - 1), nested(2, MAX_DEPTH), nested(3, 0), nested(4, 900)]
+    flat = b'{"type":"x","run_id":"r","sequence":5,"payload":[%b]}' % b",".join([b'["[[[{",{}]'] * 600)
+    admitted = Admission().admit_lines([*lines, flat])
+    assert [event.sequence for event in admitted.new] == [1, 3, 5]
+    assert [(refusal.place, refusal.code) for refusal in admitted.refused] == [(1, "bad_event"), (3, "bad_event")]

@@ -53,6 +53,7 @@ class Delivery:
         self.progress_at = clock()  # when the hub last settled something
         self.reached = 0  # how many times the hub welcomed us
         self.refused = 0
+        self._complaints = 0
         self._connector.start()
 
     @property
@@ -163,9 +164,12 @@ class Delivery:
             self._warn(f"{self.address}: back after {away_s:.1f} s{again}")
 
     def _complained(self, message: HubMessage) -> None:
-        """The hub refused an event or a message of ours; what it refused is settled by its `ack` too."""
-        self.refused += self._welcome  # before it, a complaint is about ourselves, and the end of the connection
-        if self.refused <= COMPLAINTS:
+        """The hub refused events of ours, which its `ack` settles too; or something else of ours is wrong, or of its
+        own (a store that failed: what is not acknowledged is sent again), which refuses no event.
+        """
+        self.refused += message.count or 0
+        self._complaints += 1
+        if self._complaints <= COMPLAINTS:
             self._warn(f"{self.address}: refused ({message.code}): {message.message}")
 
     def _send(self, link: Link) -> None:

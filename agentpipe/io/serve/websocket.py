@@ -77,7 +77,7 @@ class Connection:
         self.id = service.new_connection_id()
         # changing
         self._subscriptions: dict[wire.SubscriptionId, Subscription[Connection]] = {}
-        self._looking: set[wire.SubscriptionId] = set()  # subscriptions whose start is being looked up
+        self._looking: dict[wire.SubscriptionId, Subscribe] = {}  # those whose start is being looked up
         self._settled = 0  # events of this connection that are settled, in order of sending
         self._acks: dict[str, int] = {}
         self._closing = False
@@ -164,24 +164,26 @@ class Connection:
         admitted: Admitted
 
         def settled(stored: bool) -> None:
-            self._settle(len(lines), admitted, stored)
+            self._settle(lines, admitted, stored)
 
         admitted = self._service.intake.take(lines, settled)
-        self._tell_refused(lines, admitted)
 
     def _tell_refused(self, lines: Sequence[bytes], admitted: Admitted) -> None:
         for refusal in admitted.refused[:ERRORS_TOLD]:
             shown = lines[refusal.place][:80].decode(errors="replace")
-            self.error(refusal.code, f"event {refusal.place} of the batch: {refusal.message}: {shown}")
-        if len(admitted.refused) > ERRORS_TOLD:
-            self.error("bad_event", f"{len(admitted.refused) - ERRORS_TOLD} more events of the batch were refused")
+            self.error(refusal.code, f"event {refusal.place} of the batch: {refusal.message}: {shown}", count=1)
+        more = len(admitted.refused) - ERRORS_TOLD
+        if more > 0:
+            self.error("bad_event", f"{more} more events of the batch were refused", count=more)
 
-    def _settle(self, count: int, admitted: Admitted, stored: bool) -> None:
+    def _settle(self, lines: Sequence[bytes], admitted: Admitted, stored: bool) -> None:
+        """Refusals are told with the acknowledgement, so that a batch that is sent again is not refused twice."""
         if not stored:
             self.error("unavailable", f"the store failed: {self._service.intake.problem}")
             self.dismiss(4200)
             return
-        self._settled += count
+        self._tell_refused(lines, admitted)
+        self._settled += len(lines)
         if not self._acks:
             asyncio.get_running_loop().call_soon(self._acknowledge)
         self._acks.update(admitted.lasts or {"": 0})
@@ -202,12 +204,12 @@ class Connection:
         replaced = self._subscriptions.pop(asked.id, None)
         if replaced is not None:
             self._leave(replaced)
+        self._looking.pop(asked.id, None)
         if len(self._subscriptions) + len(self._looking) >= wire.MAX_SUBSCRIPTIONS:
             self.error("too_many_subscriptions", f"a connection has at most {wire.MAX_SUBSCRIPTIONS}", asked.id)
             return
-        self._looking.discard(asked.id)
         if asked.since.kind == "last" and asked.since.number:
-            self._looking.add(asked.id)
+            self._looking[asked.id] = asked
             self._service.spawn(self._subscribe_last(asked))
             return
         self._start(asked, *self._service.resolve(asked.since))
@@ -217,11 +219,12 @@ class Connection:
         try:
             offset = await self._service.before_last(asked.filter, asked.since.number)
         except OutputError as error:
-            self._looking.discard(asked.id)
-            self.error("unavailable", str(error), asked.id)
+            if self._looking.get(asked.id) is asked:
+                del self._looking[asked.id]
+                self.error("unavailable", str(error), asked.id)
             return
-        if not self._closing and asked.id in self._looking:
-            self._looking.discard(asked.id)
+        if not self._closing and self._looking.get(asked.id) is asked:  # else ended or replaced meanwhile
+            del self._looking[asked.id]
             self._start(asked, offset, None)
 
     def _start(self, asked: Subscribe, offset: int, gap: dict[str, JSON] | None) -> None:
@@ -243,7 +246,7 @@ class Connection:
         if subscription is None and own_id not in self._looking:
             self.error("bad_message", "there is no subscription with this id", own_id)
             return
-        self._looking.discard(own_id)
+        self._looking.pop(own_id, None)
         if subscription is not None:
             self._leave(subscription)
         self.send(wire.control("unsubscribed", id=own_id))
@@ -268,9 +271,13 @@ class Connection:
             return
         self.transport.write(frames)
 
-    def error(self, code: str, message: str, in_reply_to: wire.SubscriptionId | None = None) -> None:
-        """Tell this client, and nobody else, what is wrong."""
+    def error(
+        self, code: str, message: str, in_reply_to: wire.SubscriptionId | None = None, *, count: int | None = None
+    ) -> None:
+        """Tell this client, and nobody else, what is wrong; *count* is how many of its events are refused by that."""
         fields: dict[str, JSON] = {"code": code, "message": message}
+        if count is not None:
+            fields["count"] = count
         if in_reply_to is not None:
             fields["in_reply_to"] = in_reply_to
         self.send(wire.control("error", **fields))

@@ -250,3 +250,18 @@ def test_a_client_that_closes_gets_its_close_back(hub: Hub):
     client.socket.send_close(1000, b"bye")
     assert client.closed_with() == 1000
     client.close()
+
+
+def test_a_subscription_that_is_replaced_while_its_start_is_looked_up_stays_replaced(hub: Hub, connect: Connect):
+    """Both ask for the last entries, which takes a while to find: the newer one counts."""
+    client = connect(hub)
+    client.publish(
+        *[event(number, "replaced") for number in range(1, 6)], *[event(number, "newer") for number in (1, 2)]
+    )
+    old = {"type": "subscribe", "id": 7, "since": {"last": 5}, "filter": {"runs": ["replaced"]}}
+    new = {"type": "subscribe", "id": 7, "since": {"last": 1}, "filter": {"runs": ["newer"]}}
+    for _ in range(20):
+        client.send(old, new)
+        assert client.next("subscription_confirmed").filter == {"runs": ["newer"]}
+        client.send({"type": "unsubscribe", "id": 7})
+        client.next("unsubscribed")
