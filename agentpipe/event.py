@@ -245,7 +245,11 @@ class Maker:
         envelope["timestamp"] = at
         envelope["event_id"] = event_id
         envelope["payload"] = payload
-        return Event(type, self._run_id, self._agent_id, self._work_id, sequence, event_id, encode(envelope))
+        try:
+            line = orjson.dumps(envelope)  # as `encode` does, whose call is a tenth of the work
+        except (TypeError, ValueError):
+            line = _encode_slowly(envelope)
+        return Event(type, self._run_id, self._agent_id, self._work_id, sequence, event_id, line)
 
     def _envelope(self, parent_id: str | None) -> dict[str, JSON]:
         """The keys in the order in which `make` writes them."""

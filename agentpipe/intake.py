@@ -13,7 +13,7 @@ from agentpipe.errors import InputError
 from agentpipe.event import JSON, Event, decode, gap, make, peek_lines, timestamp
 from agentpipe.ndjson import DEFAULT_MAX_LINE, Line, Oversize, Splitter
 
-__all__ = ["Intake"]
+__all__ = ["Intake", "column"]
 
 #: Warnings printed per problem before they are only counted: enough to see what is wrong, not a second log.
 WARNINGS = 5
@@ -28,7 +28,8 @@ class Intake:
     """Turns the bytes of one input into events.
 
     *reads* is ``events`` (every line is an event) or ``lines`` (a line is taken as it is: an Event with an empty
-    ``type``). *source* names the input in messages; *warn* takes one line of text for people. ``malformed`` and
+    ``type``; under *strict* its ``sequence`` is the line's number in the input, so that a stage can name a bad one).
+    *source* names the input in messages; *warn* takes one line of text for people. ``malformed`` and
     ``oversize`` count lines. ``failure`` is the InputError that ended a strict input while events before the bad line
     were still to be handed out; the next `feed` or `finish` raises it, and a driver may do so at once.
     """
@@ -105,7 +106,7 @@ class Intake:
 
     def _peek(self, lines: list[bytes], before: int, events: list[Event]) -> None:
         if not self._peeks:
-            events += [Event(line=line) for line in lines]
+            events += self._numbered(lines, before) if self._strict else [Event(line=line) for line in lines]
             return
         found, bad = peek_lines(lines)
         if bad and self._strict:
@@ -116,12 +117,17 @@ class Intake:
         for index, line, problem in bad:
             self._complain(before + index, line, problem)
 
+    def _numbered(self, lines: list[bytes], before: int) -> list[Event]:
+        return [Event(sequence=self._number(index), line=line) for index, line in enumerate(lines, before)]
+
     def _number(self, index: int) -> int:
         """The number in the input, from 1, of the line with this index in what the splitter returned last."""
-        return self._lines_before + index + 1 + sum(blank <= index for blank in self._splitter.blanks)
+        from bisect import bisect_right  # only for a bad line, and under strict
+
+        return self._lines_before + index + 1 + bisect_right(self._splitter.blanks, index)
 
     def _refuse(self, index: int, line: bytes, problem: str) -> NoReturn:
-        raise InputError(self._source, self._number(index), _column(problem, line), f"{problem}: {_shown(line)}")
+        raise InputError(self._source, self._number(index), column(problem, line), f"{problem}: {_shown(line)}")
 
     def _complain(self, index: int, line: bytes, problem: str) -> None:
         self.malformed += 1
@@ -170,9 +176,11 @@ def _named(name: str, head: bytes) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def _column(problem: str, line: bytes) -> int:
+def column(problem: str, line: bytes) -> int:
     """The place that the decoder's message gives in bytes, counted from 1; the end of a line that was cut."""
-    found = re.search(r"\(byte (\d+)\)|in position (\d+)", problem)
+    found = re.search(r"\(byte (\d+)\)|in position (\d+)|\(char (\d+)\)", problem)
+    if found and found[3]:  # the standard library counts characters
+        return len(line.decode(errors="replace")[: int(found[3])].encode()) + 1
     if found:
         past = problem.startswith("JSON is malformed: trailing")  # the decoder stands behind the first of these
         return int(found[1] or found[2]) + (not past)

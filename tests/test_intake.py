@@ -84,6 +84,21 @@ def test_strict_names_line_and_column_after_what_came_before_was_handed_out(
     assert len(events) == stream[: stream.index(b"nan") if b"nan" in stream else 0].count(b"{}")
 
 
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_strict_lines_carry_their_numbers_in_the_input(size: int) -> None:
+    stream = b"a\n\n\nb\n" + b"z" * 2000 + b"\n\nc\nd"
+    intake = Intake("lines", strict=True, max_line=1024)
+    events = fed(intake, [stream[start : start + size] for start in range(0, len(stream), size)])
+    assert [(event.line, event.sequence) for event in events if not event.type] == [
+        (b"a", 1), (b"b", 4), (b"c", 7), (b"d", 8)
+    ]  # fmt: skip
+
+
+def test_numbers_are_cheap_however_many_lines_are_blank() -> None:
+    lines = fed(Intake("lines", strict=True), [b"x\n\n" * 200_000])
+    assert lines[-1].sequence == 399_999
+
+
 def test_failure_is_there_at_once_for_a_driver_that_asks() -> None:
     intake = Intake(strict=True, source="log")
     assert len(intake.feed(b"{}\n{}\nbad\n{}\n", 0.0)) == 2

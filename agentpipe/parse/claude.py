@@ -12,7 +12,7 @@ from typing import Any
 from agentpipe.event import JSON
 from agentpipe.parse.adapter import Clock, Draft, Moment, Outcome
 from agentpipe.parse.claude_calls import Calls
-from agentpipe.parse.claude_line import Line, blocks_of, is_noise, is_result, line_of, origin_of
+from agentpipe.parse.claude_line import NOISE, Line, blocks_of, is_result, line_of, origin_of
 from agentpipe.parse.claude_system import error, small_line, system_line
 from agentpipe.parse.claude_texts import Texts
 from agentpipe.parse.claude_usage import Ledger, model_of
@@ -77,7 +77,8 @@ class Claude:
         """The drafts of one line; *size* is its length in bytes."""
         kind = string(found.get("type"))
         self._lines += 1
-        if self.ready and is_noise(kind, found):
+        noise = NOISE.get(kind)
+        if noise is not None and self.ready and noise(found):
             return []
         line = line_of(found, self._clock, moment, size)
         if not self.sessions:

@@ -91,7 +91,8 @@ class Calls:
         at, scope = line.at, line.scope
         call = self._open.pop(tool_use_id, None) or _unseen(line)
         ok = block.get("is_error") is not True
-        text = flat(block.get("content"))
+        content = block.get("content")
+        text = content if type(content) is str else flat(content)
         payload = self._payload(tool_use_id, call, ok, text, structured, meta)
         took_ms = _took_ms(call, line)
         if took_ms is not None:

@@ -14,7 +14,7 @@ from agentpipe.parse.claude_system import SILENT_SUBTYPES
 from agentpipe.parse.content import flat
 from agentpipe.parse.fields import items, mapping, string
 
-__all__ = ["Line", "blocks_of", "is_noise", "is_result", "line_of", "origin_of"]
+__all__ = ["NOISE", "Line", "blocks_of", "is_result", "line_of", "origin_of"]
 
 
 class Line(msgspec.Struct, gc=False):
@@ -43,12 +43,6 @@ def line_of(found: dict[str, JSON], clock: Clock, moment: Moment, size: int) -> 
     return Line(found, moment, size, own, clock.at(own, moment), scope if type(scope) is str else None)
 
 
-def is_noise(kind: str, found: dict[str, JSON]) -> bool:
-    """Whether a line of type *kind* is one of the many that say nothing."""
-    asked = _NOISE.get(kind)
-    return asked is not None and asked(found)
-
-
 def _silent_part(found: dict[str, JSON]) -> bool:
     event = found.get("event")
     delta = event.get("delta") if type(event) is dict else None
@@ -60,7 +54,8 @@ def _silent_state(found: dict[str, JSON]) -> bool:
     return type(subtype) is str and subtype in SILENT_SUBTYPES
 
 
-_NOISE: dict[str, Callable[[dict[str, JSON]], bool]] = {"stream_event": _silent_part, "system": _silent_state}
+#: Types of which many lines say nothing, and whether one does.
+NOISE: dict[str, Callable[[dict[str, JSON]], bool]] = {"stream_event": _silent_part, "system": _silent_state}
 
 
 def blocks_of(content: JSON) -> list[dict[str, JSON]]:

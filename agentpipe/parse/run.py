@@ -98,15 +98,10 @@ class Run:
             self._take(found, moment, size, out)
             return
         self._cut = False
-        adapter = self._adapter
-        if adapter is None or type(found) is not dict:
+        if self._adapter is None or type(found) is not dict:
             self._value(found, moment, size, 1, out)
-        elif drafts := adapter.read(found, moment, size):
-            self._tell(drafts, 1, out, moment)
-        elif adapter.facts is self._told:
-            self._tally["ignored"] += 1  # as `_tell` would, of the many lines that say nothing
         else:
-            self._tell(drafts, 1, out, moment)
+            self._tell(self._adapter.read(found, moment, size), 1, out, moment)
 
     def text(self, text: str, moment: Moment, out: list[Event]) -> None:
         """A line of stdout that is no JSON object or array."""
@@ -276,15 +271,17 @@ class Run:
             drafts = [draft for draft in drafts if self._wanted(draft)]
         adapter = self._adapter
         assert adapter is not None  # only an adapter makes drafts
-        starts = self._maker is None and (adapter.ready or len(self._held) >= _HOLD_LINES)
-        self._tally["sources" if starts and not drafts else _outcome(drafts)] += lines
-        if starts:
+        if self._maker is None:
+            starts = adapter.ready or len(self._held) >= _HOLD_LINES
+            self._tally["sources" if starts and not drafts else _outcome(drafts)] += lines
+            if not starts:
+                self._held += drafts
+                return
             self._start(adapter, out, moment)
-        elif self._maker is None:
-            self._held += drafts
-            return
-        elif adapter.facts is not self._told:
-            self._correct(adapter, moment, out)
+        else:
+            self._tally[_outcome(drafts)] += lines
+            if adapter.facts is not self._told:
+                self._correct(adapter, moment, out)
         if drafts:
             self._make(drafts, out)
 
@@ -372,7 +369,8 @@ class Run:
     def _make(self, drafts: Sequence[Draft], out: list[Event]) -> None:
         assert self._maker is not None  # the run has started
         make = self._maker.make
-        out += [make(draft.type, draft.payload, draft.at, draft.parent_id) for draft in drafts]
+        for draft in drafts:  # mostly one
+            out.append(make(draft.type, draft.payload, draft.at, draft.parent_id))  # noqa: PERF401 - a comprehension is a call
 
 
 def _outcome(drafts: Sequence[Draft]) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from agentpipe.errors import InputError
 from agentpipe.event import JSON, Event, decode, encode
+from agentpipe.intake import column
 from agentpipe.parse.adapter import Moment
 from agentpipe.parse.detect import is_event, session_of
 from agentpipe.parse.fields import string
@@ -50,7 +51,7 @@ class Parse(BaseStage):
         self._told = {"sources": 0, "ignored": 0, "raw": 0, "passed_through": 0}
         self._events = 0
         self._formats: dict[str, Run] = {}
-        self._lines = 0
+        self._number = 0  # of the line in the input, under strict
         self._when = Moment(0.0)  # of the last event of ``run``
 
     @property
@@ -68,10 +69,11 @@ class Parse(BaseStage):
         """Take lines; return the events that they make."""
         moment = Moment(now)
         out: list[Event] = []
-        for event in events:
-            if self.failure is not None:
-                break
-            self._line(event, moment, out)
+        if self._options.strict:
+            self._strictly(events, moment, out)
+        else:
+            for event in events:
+                self._line(event, moment, out)
         self._count(out)
         return out
 
@@ -107,9 +109,16 @@ class Parse(BaseStage):
         if told["ignored"]:
             counts.dropped["ignored"] = told["ignored"]
 
+    def _strictly(self, events: Sequence[Event], moment: Moment, out: list[Event]) -> None:
+        """Take lines up to the first that is malformed; the intake of a strict input gives each its number."""
+        for event in events:
+            if self.failure is not None:
+                break
+            self._number = event.sequence or self._number + 1
+            self._line(event, moment, out)
+
     def _line(self, event: Event, moment: Moment, out: list[Event]) -> None:
         line = event.line
-        self._lines += 1
         if event.type and event.type == "gap" and not event.run_id:
             self._oversize(event, moment, out)
             return
@@ -119,10 +128,15 @@ class Parse(BaseStage):
             except ValueError as error:
                 self._not_json(line, str(error), moment, out)
                 return
-            if type(found) is dict and "payload" in found and is_event(found):
-                self._event(found, line, moment, out)
-                return
-            self._of_session(found, moment).json(found, moment, len(line), out)
+            run = self._bare
+            if type(found) is dict:
+                if "payload" in found and is_event(found):
+                    self._event(found, line, moment, out)
+                    return
+                if run is None or not run.session or found.get("session_id") != run.session:
+                    run = self._of_session(found, moment)
+            run = run or self._of_session(found, moment)
+            run.json(found, moment, len(line), out)
         else:
             self._of_nobody(moment).text(line.decode("utf-8", "replace"), moment, out)
 
@@ -137,15 +151,15 @@ class Parse(BaseStage):
             else:
                 self._of_session(found, moment).json(found, moment, len(line), out)
                 return
-        if self._refuses(text, problem):
+        if self._refuses(text, problem, column(problem, line)):
             return
         self._of_nobody(moment).text(text, moment, out)
 
-    def _refuses(self, text: str, problem: str) -> bool:
+    def _refuses(self, text: str, problem: str, place: int = 1) -> bool:
         """Whether a line that begins like JSON and is none ends a strict input."""
         if not self._options.strict or len(text.strip()) <= 2:  # a lone bracket begins a value over many lines
             return False
-        self.failure = InputError("stdin", self._lines, 1, problem)
+        self.failure = InputError("stdin", self._number, place, problem)
         return True
 
     def _event(self, found: dict[str, JSON], line: bytes, moment: Moment, out: list[Event]) -> None:
@@ -212,8 +226,6 @@ class Parse(BaseStage):
     def _of_session(self, found: JSON, moment: Moment) -> Run:
         """The run of a bare JSON line."""
         run = self._bare or self._of_nobody(moment)
-        if type(found) is dict and run.session and found.get("session_id") == run.session:
-            return run  # the next line of the same session: the normal case
         session = session_of(found) if type(found) is dict else ""
         if not session or session == run.session:
             return run

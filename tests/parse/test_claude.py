@@ -25,6 +25,7 @@ from tests.parse.lines import (
     system,
     text,
     types,
+    wrapped,
 )
 
 T0, T1 = "2026-11-20T07:00:00.000Z", "2026-11-20T07:00:01.500Z"
@@ -677,3 +678,26 @@ def test_a_line_with_another_in_its_middle_is_kept() -> None:
     events = parsed(init(), broken, result())
     assert of(events, "raw") == [{"format": "claude", "reason": "not JSON", "text": broken}]
     assert types(events)[-1] == "run_completed"
+
+
+@pytest.mark.parametrize("odd", [[], {}, ["tool_result"], None, 7])
+def test_a_type_of_the_wrong_kind_is_kept_as_raw(odd: Any) -> None:
+    user = {"type": "user", "message": {"role": "user", "content": [{"type": odd, "text": "x"}]}}
+    events = parsed(init(), stream({"type": odd}), user, {"type": odd})
+    reasons = [payload["reason"] for payload in of(events, "raw")]
+    assert reasons == ["unknown stream event ''", "unknown block ''", "unknown type ''"]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "took_ms"),
+    [
+        ("2026-11-20T07:00:00.250Z", "2026-11-20T07:00:59.251Z", 59_001),
+        ("2026-11-20T07:00:59.999Z", "2026-11-20T07:01:00.001Z", 2),
+        ("2026-11-20T07:00:00+0000", "2026-11-20T07:00:09+0000", 9000),
+        ("2026-11-20T07:00:00.0001Z", "2026-11-20T07:00:00.0201Z", 20),
+    ],
+)
+def test_how_long_a_call_took_is_told_from_any_form_of_time(start: str, end: str, took_ms: int) -> None:
+    lines = wrapped([init(), call("Bash", {"command": "x"}), returned()])
+    lines[2]["timestamp"], lines[3]["timestamp"] = start, end
+    assert of(parsed(*lines), "agent_tool_result")[0]["duration_ms"] == took_ms

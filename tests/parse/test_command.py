@@ -4,6 +4,8 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.parse.lines import SESSION, call, encoded, init, result, returned, text
 
 if TYPE_CHECKING:
@@ -40,8 +42,18 @@ def test_options_reach_the_stage(agentpipe: Run) -> None:
 def test_strict_ends_with_status_65(agentpipe: Run) -> None:
     done = agentpipe("parse", "--strict", input=SAMPLE + b'{"type":"assist\n')
     assert done.returncode == 65
-    assert b"stdin:6" in done.stderr
+    assert b"stdin:6:9: " in done.stderr
     assert done.stdout.splitlines()[-1].startswith(b'{"type":"run_completed"')  # what came before is told
+
+
+@pytest.mark.parametrize(
+    ("bad", "column"),
+    [(b'{"a":1,}', 8), ('{"é":1,}'.encode(), 9), (b'{"a":"\xff"', 7), (b"{nonsense}", 2)],
+)
+def test_strict_names_the_line_and_the_byte_blank_lines_and_all(agentpipe: Run, bad: bytes, column: int) -> None:
+    done = agentpipe("parse", "--strict", input=b"\n\n" + SAMPLE + b"\n" + bad + b"\n")
+    assert done.returncode == 65
+    assert f"stdin:9:{column}: ".encode() in done.stderr
 
 
 def test_an_unknown_format_is_a_usage_error(agentpipe: Run) -> None:
