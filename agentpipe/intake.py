@@ -18,10 +18,9 @@ __all__ = ["Intake", "column"]
 #: Warnings printed per problem before they are only counted: enough to see what is wrong, not a second log.
 WARNINGS = 5
 
-_NAMES = {
-    name: re.compile(rb'"%s"\s*:\s*("(?:[^"\\]|\\.)*")' % name.encode()) for name in ("run_id", "agent_id", "work_id")
-}
-_SEQUENCE = re.compile(rb'"sequence"\s*:\s*(\d{1,16})\b')
+# Compiled by `re` when a line over the limit comes: every start-up would pay for it otherwise.
+_NAMED = rb'"%s"\s*:\s*("(?:[^"\\]|\\.)*")'
+_SEQUENCE = rb'"sequence"\s*:\s*(\d{1,16})\b'
 
 
 class Intake:
@@ -146,7 +145,7 @@ class Intake:
             payload = {"count": 1, "reason": "oversize", "ranges": [], "bytes": line.size_bytes}
             payload["head"] = line.head.decode(errors="replace")
             return [make("gap", payload, run_id="", agent_id="", sequence=None, at=timestamp(now))]
-        run, sequence = _named("run_id", line.head), _SEQUENCE.search(line.head)
+        run, sequence = _named("run_id", line.head), re.search(_SEQUENCE, line.head)
         if not run or sequence is None:
             return []
         place = int(sequence[1])
@@ -168,7 +167,7 @@ def _ignore(message: str) -> None:
 
 def _named(name: str, head: bytes) -> str | None:
     """The text of a field in the first bytes of an event, or None."""
-    match = _NAMES[name].search(head)
+    match = re.search(_NAMED % name.encode(), head)
     try:
         found = decode(match[1]) if match else None
     except ValueError:

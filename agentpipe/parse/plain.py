@@ -14,14 +14,13 @@ from agentpipe.parse.options import ParseOptions
 __all__ = ["Plain", "without_ansi"]
 
 #: ECMA-48: control sequences (CSI), strings such as window titles (OSC, DCS, …), and two-character escapes.
-_ANSI = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?|\x1b[ -/]*[0-~]?"
-)
+#: Compiled by `re` when it is first met, not at every start-up.
+_ANSI = r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|\x1b[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?|\x1b[ -/]*[0-~]?"
 
 
 def without_ansi(text: str) -> str:
     """*text* without the escapes that only a terminal understands."""
-    return _ANSI.sub("", text) if "\x1b" in text or "\x9b" in text else text
+    return re.sub(_ANSI, "", text) if "\x1b" in text or "\x9b" in text else text
 
 
 class Plain:

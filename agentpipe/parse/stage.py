@@ -20,7 +20,7 @@ from agentpipe.stage import BaseStage, Demand
 
 __all__ = ["Parse"]
 
-_RUN_IN_HEAD = re.compile(rb'^\{"type":"process_output","run_id":"((?:[^"\\]|\\.)+)"')
+_RUN_IN_HEAD = rb'\{"type":"process_output","run_id":"((?:[^"\\]|\\.)+)"'  # compiled when a line over the limit comes
 _BRACKETS = (b"{", b"[")
 
 
@@ -209,7 +209,7 @@ class Parse(BaseStage):
         """A line over the limit: its head and its size are all that is left of it."""
         payload = event.payload
         head = string(payload.get("head"))
-        place = _RUN_IN_HEAD.match(head.encode("utf-8", "surrogatepass"))
+        place = re.match(_RUN_IN_HEAD, head.encode("utf-8", "surrogatepass"))
         run = self._processes.get(decode(b'"' + place[1] + b'"')) if place is not None else None
         run = run if run is not None and not run.ended else self._of_nobody(moment)
         size = payload.get("bytes")

@@ -3,9 +3,13 @@
 Kinds are those of the Agent Client Protocol; names that were dropped stay in the table, because saved logs have them.
 """
 
+from typing import TYPE_CHECKING
+
 from agentpipe.event import JSON
 from agentpipe.parse.fields import mapping, string
-from agentpipe.payload import Kind
+
+if TYPE_CHECKING:
+    from agentpipe.payload import Kind  # a name for mypy alone: its import is paid at start-up
 
 __all__ = ["FILE_TOOLS", "PLAN_TOOLS", "kind_of", "title_of"]
 
@@ -15,7 +19,7 @@ FILE_TOOLS = frozenset({"Write", "Edit", "MultiEdit", "NotebookEdit"})
 #: Tools that make or change the to-do list.
 PLAN_TOOLS = frozenset({"TodoWrite", "TaskCreate", "TaskUpdate", "TaskList"})
 
-_KINDS: dict[str, Kind] = {
+_KINDS: "dict[str, Kind]" = {
     "Agent": "think",
     "AskUserQuestion": "other",
     "Bash": "execute",
@@ -64,7 +68,7 @@ _TELLING = (
 _TITLE_CHARACTERS = 120
 
 
-def kind_of(name: str) -> Kind:
+def kind_of(name: str) -> "Kind":
     """The kind of the tool called *name*; ``other`` for one that is not known."""
     return _KINDS.get(name, "other")
 
