@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 from agentpipe.event import Event, peek_lines
 
-__all__ = ["EVERYTHING", "Filter", "Log", "MemoryLog", "Page", "Position", "Slice", "fitting"]
+__all__ = ["EVERYTHING", "SLICE_BYTES", "Filter", "Log", "MemoryLog", "Page", "Position", "Slice", "fitting"]
 
 #: What a line costs beyond its bytes: the object's header and its place in the list.
 LINE_OVERHEAD = 48
@@ -103,7 +103,9 @@ class Log(Protocol):
         ...
 
     def of_run(self, run_id: str, after: int, limit: int, types: frozenset[str]) -> Slice:
-        """The entries of one run after the offset *after*, at most *limit*, of these types (empty: all)."""
+        """The entries of one run after the offset *after*, of these types (empty: all): at most *limit* and about
+        `SLICE_BYTES`, at least one when there is one.
+        """
         ...
 
     def before_last(self, filter: Filter, count: int) -> int:  # noqa: A002 - the protocol's word
@@ -116,6 +118,9 @@ class MemoryLog:
 
     Appending past a bound drops the oldest eighth at once, because dropping one by one would move the whole list
     each time.
+
+    One thread appends; any thread may read meanwhile: the lines and the offset before them are one value, which is
+    replaced when lines leave.
     """
 
     def __init__(self, epoch: str, *, max_events: int, max_bytes: int, head: int = 0) -> None:
@@ -124,28 +129,35 @@ class MemoryLog:
         self._max_events = max_events
         self._max_bytes = max_bytes
         # changing
-        self._lines: list[bytes] = []
-        self.oldest = head
+        self._kept: tuple[int, list[bytes]] = (head, [])  # the list grows in place, and never shrinks
         self.bytes_kept = 0
+
+    @property
+    def oldest(self) -> int:
+        """The offset before the first entry that is kept."""
+        return self._kept[0]
 
     @property
     def head(self) -> int:
         """The offset of the last entry."""
-        return self.oldest + len(self._lines)
+        oldest, lines = self._kept
+        return oldest + len(lines)
 
     def append(self, lines: Sequence[bytes]) -> Position:
         """Add *lines* and return the position after them; old ones leave when a bound is passed."""
-        self._lines += lines
+        kept = self._kept[1]
+        kept += lines
         self.bytes_kept += sum(map(len, lines)) + LINE_OVERHEAD * len(lines)
-        if self.bytes_kept > self._max_bytes or len(self._lines) > self._max_events:
+        if self.bytes_kept > self._max_bytes or len(kept) > self._max_events:
             self._evict()
         return Position(self.epoch, self.head)
 
     def since(self, offset: int, limit: int, limit_bytes: int) -> Page:
         """The entries after *offset*; see `Log`."""
-        start = max(offset, self.oldest)
-        first = start - self.oldest
-        lines = self._lines[first : first + limit]
+        oldest, kept = self._kept
+        start = max(offset, oldest)
+        first = start - oldest
+        lines = kept[first : first + limit]
         if sum(map(len, lines)) > limit_bytes:
             lines = lines[: fitting(lines, limit_bytes)]
         return Page(start, lines)
@@ -163,13 +175,15 @@ class MemoryLog:
         wanted = Filter(runs=frozenset({run_id}), types=types)
         lines: list[bytes] = []
         offsets: list[int] = []
+        room = SLICE_BYTES
         page = self.since(after, SCAN_EVENTS, SCAN_BYTES)
         while page.lines:
             events, _ = peek_lines(page.lines)
             for index in wanted.pick(events):
                 lines.append(events[index].line)
                 offsets.append(page.start + index + 1)
-                if len(lines) == limit:
+                room -= len(lines[-1])
+                if len(lines) == limit or room <= 0:
                     return Slice(lines, offsets, offsets[-1])
             page = self.since(page.next, SCAN_EVENTS, SCAN_BYTES)
         return Slice(lines, offsets, page.next)
@@ -187,26 +201,30 @@ class MemoryLog:
         return self.oldest
 
     def _pages_backward(self) -> Iterable[Page]:
-        end = len(self._lines)
+        oldest, kept = self._kept
+        end = len(kept)
         while end:
             first = max(0, end - SCAN_EVENTS)
-            yield Page(self.oldest + first, self._lines[first:end])
+            yield Page(oldest + first, kept[first:end])
             end = first
 
     def _evict(self) -> None:
+        oldest, kept = self._kept
         bytes_goal = self._max_bytes - self._max_bytes // 8
-        least = max(0, len(self._lines) - (self._max_events - self._max_events // 8))
+        least = max(0, len(kept) - (self._max_events - self._max_events // 8))
         count = 0
-        while count < len(self._lines) - 1 and (count < least or self.bytes_kept > bytes_goal):
-            self.bytes_kept -= len(self._lines[count]) + LINE_OVERHEAD
+        while count < len(kept) - 1 and (count < least or self.bytes_kept > bytes_goal):
+            self.bytes_kept -= len(kept[count]) + LINE_OVERHEAD
             count += 1
-        del self._lines[:count]
-        self.oldest += count
+        self._kept = oldest + count, kept[count:]
 
 
 #: How much a scan looks at in one piece: enough for the batch decoder to be quick, little enough to stay in cache.
 SCAN_EVENTS = 1000
 SCAN_BYTES = 1 << 20
+
+#: How much one answer about a run holds: thousands of ordinary events, or a few of the largest.
+SLICE_BYTES = 8 << 20
 
 
 def fitting(lines: Sequence[bytes], limit_bytes: int) -> int:

@@ -1,5 +1,8 @@
 """The log in memory: places never change, and what is gone is said to be gone."""
 
+import sys
+import threading
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -104,3 +107,31 @@ def test_as_many_lines_fit_as_stay_within_the_bytes():
     assert fitting([b"12", b"34", b"56"], 4) == 2
     assert fitting([b"12345"], 4) == 1
     assert fitting([b"1", b"2"], 4) == 2
+
+
+def test_a_reader_on_another_thread_never_sees_a_page_out_of_place():
+    """The HTTP API reads on threads while the loop appends and drops."""
+    history = log(max_events=64)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    problems: list[str] = []
+    ended = threading.Event()
+
+    def read() -> None:
+        while not ended.is_set():
+            page = history.since(0, 1000, 1 << 30)
+            if list(page.lines) != [b"%d" % number for number in range(page.start, page.next)]:
+                problems.append(f"{page.start}: {page.lines[:2]!r}")
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    try:
+        for reader in readers:
+            reader.start()
+        for number in range(60_000):
+            history.append([b"%d" % number])
+    finally:
+        ended.set()
+        for reader in readers:
+            reader.join()
+        sys.setswitchinterval(interval)
+    assert problems == []

@@ -11,7 +11,7 @@ from typing import Any
 
 from agentpipe.errors import OutputError
 from agentpipe.event import peek_lines
-from agentpipe.history import Filter, Page, Slice, fitting
+from agentpipe.history import SLICE_BYTES, Filter, Page, Slice, fitting
 from agentpipe.io.private_file import create_private
 
 __all__ = ["BLOCK_BYTES", "BLOCK_EVENTS", "SqliteReader", "connect"]
@@ -77,6 +77,7 @@ class SqliteReader:
         head = self.head
         lines: list[bytes] = []
         offsets: list[int] = []
+        room = SLICE_BYTES
         for first, found in self._blocks_of_run(run_id, after):
             events, _ = peek_lines(found)
             for index in wanted.pick(events):
@@ -84,7 +85,8 @@ class SqliteReader:
                     continue
                 lines.append(events[index].line)
                 offsets.append(first + index)
-                if len(lines) == limit:
+                room -= len(lines[-1])
+                if len(lines) == limit or room <= 0:
                     return Slice(lines, offsets, offsets[-1])
         return Slice(lines, offsets, max(head, after))
 

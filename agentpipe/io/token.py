@@ -44,14 +44,30 @@ def read(path: str) -> str:
 
 
 def read_or_make(path: str) -> str:
-    """The token in the file *path*, made (mode 0600) when it is not there. Raises OutputError, InputMissing."""
-    try:
-        os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
-        made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        return read(path)
-    except OSError as error:
-        raise OutputError(path, error.strerror or str(error)) from error
-    with os.fdopen(made, "w", encoding="ascii") as file:
-        file.write(secrets.token_urlsafe(TOKEN_BYTES) + "\n")
+    """The token in the file *path*, made (mode 0600) when it is not there. Raises OutputError, InputMissing.
+
+    The file appears whole: who looks for it at the same moment finds no token or this one.
+    """
+    if not os.path.lexists(path):
+        part = f"{path}.{secrets.token_hex(4)}"
+        try:
+            os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
+            made = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with os.fdopen(made, "w", encoding="ascii") as file:
+                file.write(secrets.token_urlsafe(TOKEN_BYTES) + "\n")
+            _appear(part, path)
+        except FileExistsError:
+            pass  # a file where the folder should be: reading says so
+        except OSError as error:
+            raise OutputError(path, error.strerror or str(error)) from error
     return read(path)
+
+
+def _appear(part: str, path: str) -> None:
+    """Give the file *part* its name unless somebody else was quicker. Raises OSError."""
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        return  # theirs counts
+    finally:
+        os.unlink(part)

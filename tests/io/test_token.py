@@ -2,6 +2,7 @@
 
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,16 @@ def test_the_state_directory_is_where_xdg_says(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("XDG_STATE_HOME")
     monkeypatch.setenv("HOME", "/home/one")
     assert token.default_path() == "/home/one/.local/state/agentpipe/token"
+
+
+def test_who_looks_for_it_while_it_is_made_finds_it_whole_or_not_at_all(tmp_path: Path):
+    """A hub and its first publisher start together."""
+    seen: set[str] = set()
+    for number in range(30):
+        path = str(tmp_path / str(number) / "token")
+        with ThreadPoolExecutor(4) as pool:
+            found = {each.result() for each in [pool.submit(token.read_or_make, path) for _ in range(4)]}
+        assert len(found) == 1
+        assert os.listdir(os.path.dirname(path)) == ["token"]
+        seen |= found
+    assert len(seen) == 30

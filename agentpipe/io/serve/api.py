@@ -96,17 +96,22 @@ class Api:
             return failure(400, "bad_parameter", f"must be a whole number in range: {error}", field=str(error))
         types = frozenset(part for part in request.query.get("types", "").split(",") if part)
         run_id = request.match_info["run_id"]
-        if service.runs.run(run_id) is None:
-            return failure(404, "not_found", "there is no such run")
         position = service.position  # before reading: what comes later is the subscription's
         found = await asyncio.to_thread(service.log.of_run, run_id, after, max(1, limit), types)
         told = [line for line, offset in zip(found.lines, found.offsets, strict=True) if offset <= position.offset]
         reached = min(found.next, position.offset)
-        more = len(told) == limit and reached < position.offset
+        more = reached < position.offset
+        if not told and not more and service.runs.run(run_id) is None and not await self._kept(run_id):
+            return failure(404, "not_found", "there is no such run")
         body = b'{"position":%b,"events":[%b],"next":%d,"more":%b}' % (
             encode(position), b",".join(told), max(reached, min(after, position.offset)), b"true" if more else b"false",
         )  # fmt: skip
         return web.Response(body=body, content_type="application/json")
+
+    async def _kept(self, run_id: str) -> bool:
+        """Whether the log has anything of a run whose state was forgotten: only the newest are kept."""
+        found = await asyncio.to_thread(self._service.log.of_run, run_id, 0, 1, frozenset())
+        return bool(found.lines)
 
     async def event(self, request: web.Request) -> web.StreamResponse:
         """`GET /api/events/{event_id}`: the stored bytes."""

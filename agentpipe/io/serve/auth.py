@@ -58,7 +58,7 @@ class Guard:
 
     def knows(self, offered: str) -> bool:
         """Whether *offered* is the token."""
-        return hmac.compare_digest(offered.encode(), self.token.encode())
+        return _same(offered, self.token)
 
     def admits(self, request: web.Request) -> bool | None:
         """Whether the request brings the token or the cookie; None when it brings neither."""
@@ -68,7 +68,7 @@ class Guard:
             return scheme.lower() == "bearer" and self.knows(offered.strip())
         session = request.cookies.get(COOKIE)
         if session is not None:
-            return hmac.compare_digest(session.encode(), self.cookie.encode())
+            return _same(session, self.cookie)
         return None
 
     def hosts_match(self, request: web.Request) -> bool:
@@ -93,6 +93,11 @@ class Guard:
         except OSError:
             return self._stamp if hasattr(self, "_stamp") else (0, 0, 0)  # gone: the token we know stays valid
         return found.st_mtime_ns, found.st_ino, found.st_size
+
+
+def _same(offered: str, known: str) -> bool:
+    """Compared in constant time; what is offered may hold bytes that are no text."""
+    return hmac.compare_digest(offered.encode(errors="surrogatepass"), known.encode())
 
 
 def _host(header: str) -> str | None:

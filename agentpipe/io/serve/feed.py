@@ -160,6 +160,7 @@ class Feed:
         except OutputError:
             for subscription in tuple(cursor.members):  # the disk fails: they come back later, from their position
                 subscription.peer.dismiss(4200)
+                self._hub.leave(subscription)  # at once: who comes to this place meanwhile must not wait for nothing
             return
         self._hub.supply(cursor, page)
         self.wake()

@@ -139,3 +139,18 @@ def test_runs_and_agents_have_a_position(hub: Hub):
 
 def test_health(hub: Hub):
     assert hub.json("healthz", token=None) == hub.json("readyz", token=None) == {"status": "ok"}
+
+
+def test_a_page_of_large_events_ends_early_and_says_how_to_go_on(hub: Hub):
+    """Twelve of 1 MB are not one answer."""
+    lines = [event(number, "large", size=1 << 20) for number in range(1, 13)]
+    assert hub.json("api/events", b"\n".join(lines))["accepted"] == 12
+    numbers: list[int] = []
+    after, pages, more = 0, 0, True
+    while more:
+        found = hub.json(f"api/runs/large/events?after={after}")
+        numbers += [each["sequence"] for each in found["events"]]
+        after, more = found["next"], found["more"]
+        pages += 1
+    assert numbers == list(range(1, 13))
+    assert pages > 1

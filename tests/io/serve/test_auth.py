@@ -18,7 +18,7 @@ PROTECTED = ["api/runs", "api/runs/r", "api/runs/r/events", "api/agents", "api/e
 
 
 @pytest.mark.parametrize("path", PROTECTED)
-@pytest.mark.parametrize("header", [None, "Bearer wrong", "Basic dXNlcjp0b2tlbg==", "Bearer", ""])
+@pytest.mark.parametrize("header", [None, "Bearer wrong", "Basic dXNlcjp0b2tlbg==", "Bearer", "", "Bearer \xff\xfe"])
 def test_the_api_needs_the_token(hub: Hub, path: str, header: str | None):
     more = {} if header is None else {"Authorization": header}
     status, headers, body = hub.request(path, token=None, **more)
@@ -52,6 +52,7 @@ def test_the_token_is_exchanged_for_a_cookie(hub: Hub, connect: Connect):
     pair = cookie.split(";")[0]
     assert hub.request("api/runs", token=None, Cookie=pair)[0] == 200
     assert hub.request("api/runs", token=None, Cookie=pair[:-1] + "x")[0] == 401
+    assert hub.request("api/runs", token=None, Cookie=pair[:-1] + "\xff")[0] == 401
     assert hub.request("api/session", b"", token=None, Cookie=pair)[0] == 401
     client = connect(hub, token=None, header=[f"Cookie: {pair}"])
     assert client.next("welcome").connection_id
@@ -67,7 +68,14 @@ def test_the_token_may_be_the_first_message(hub: Hub, connect: Connect):
 
 @pytest.mark.parametrize(
     "first",
-    [{"type": "auth", "token": "wrong"}, {"type": "auth"}, {"type": "subscribe", "id": 1}, b"{", b'{"run_id":"r"}'],
+    [
+        {"type": "auth", "token": "wrong"},
+        b'{"type":"auth","token":"\\ud800"}',
+        {"type": "auth"},
+        {"type": "subscribe", "id": 1},
+        b"{",
+        b'{"run_id":"r"}',
+    ],
 )
 def test_any_other_first_message_ends_it(hub: Hub, connect: Connect, first: object):
     client = connect(hub, token=None)

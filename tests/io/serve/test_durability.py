@@ -1,5 +1,6 @@
 """What was acknowledged is there: across SIGKILL, restarts, eviction and a disk that is full."""
 
+import json
 import resource
 import threading
 from collections.abc import Callable
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from agentpipe.runs import MAX_RUNS
 from tests.io.serve.hubs import Client, Hub, event, sequences, until
 
 Start = Callable[..., Hub]
@@ -192,3 +194,17 @@ def test_a_store_that_grew_while_others_read_keeps_its_limits(start: Start, conn
     reader.subscribe(since="start")
     assert sequences(reader.read(100)) == list(range(201, 301))
     assert hub.json("api/runs/r")["events"] == 300  # the state counts what was, not what is kept
+
+
+def test_the_events_of_a_run_are_there_though_its_state_is_forgotten(start: Start, connect: Connect):
+    """The states are of the newest runs alone; the log is of all."""
+    hub = start(store="hub.db")
+    client = connect(hub)
+    first = event(1, "first", "run_completed")
+    client.publish(first)
+    for block in range(0, MAX_RUNS, 1000):
+        client.publish(*[event(1, f"run-{number}", "run_completed") for number in range(block, block + 1000)])
+    assert hub.request("api/runs/first")[0] == 404
+    assert hub.json("api/runs/first/events")["events"] == [json.loads(first)]
+    assert hub.json("api/runs/first/events?after=5")["events"] == []
+    assert hub.request("api/runs/never/events")[0] == 404
