@@ -19,7 +19,7 @@ from agentpipe.event import JSON, Event
 from agentpipe.intake import Intake
 from agentpipe.io.clock import Clock, now
 from agentpipe.io.signals import SignalWatch
-from agentpipe.io.streams import Outlet, read_some
+from agentpipe.io.streams import Outlet, read_some, widen
 from agentpipe.ndjson import join
 from agentpipe.stage import Demand, Stage, will_let_go
 
@@ -54,6 +54,7 @@ def filter_fds(stage: Stage, intake: Intake, *, fd_in: int = 0, fd_out: int = 1,
     lets the input drain for 5 s, the second ends at once; SIGTERM and SIGHUP stop reading, let the stage finish and
     end.
     """
+    widen(fd_in)
     with SignalWatch() as signals:
         return _Filter(stage, intake, fd_in, Outlet(fd_out), signals, clock).run()
 

@@ -4,13 +4,13 @@ import fcntl
 import os
 import select
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from agentpipe.errors import OutputError, ReaderGone
-from agentpipe.io.streams import Outlet, is_terminal, read_some
+from agentpipe.io.streams import READ_BYTES, Outlet, is_terminal, read_some, widen
 from tests.io.conftest import read_all
 
 
@@ -110,3 +110,40 @@ def test_a_terminal_that_was_hung_up_is_the_end_of_the_input() -> None:
     assert read_some(follower) == b""
     os.close(follower)
     assert not is_terminal(follower)
+
+
+@pytest.fixture
+def fresh_pipe() -> Iterator[tuple[int, int]]:
+    """A pipe of the default size on a system that lets us widen it."""
+    if not hasattr(fcntl, "F_SETPIPE_SZ"):
+        pytest.skip("only Linux can change the size of a pipe")
+    ends = pipe()
+    try:
+        before = fcntl.fcntl(ends[0], fcntl.F_GETPIPE_SZ)
+        try:
+            fcntl.fcntl(ends[0], fcntl.F_SETPIPE_SZ, 2 * READ_BYTES)
+        except OSError as error:
+            pytest.skip(f"this account may not: {error}")
+        fcntl.fcntl(ends[0], fcntl.F_SETPIPE_SZ, 65536)
+        assert before == 65536
+        yield ends
+    finally:
+        os.close(ends[0])
+        os.close(ends[1])
+
+
+def test_a_pipe_of_the_default_size_is_widened(fresh_pipe: tuple[int, int]) -> None:
+    widen(fresh_pipe[0])
+    assert fcntl.fcntl(fresh_pipe[1], fcntl.F_GETPIPE_SZ) == 2 * READ_BYTES
+
+
+@pytest.mark.parametrize("size", [4096, 1 << 20])
+def test_a_pipe_whose_size_somebody_chose_keeps_it(fresh_pipe: tuple[int, int], size: int) -> None:
+    fcntl.fcntl(fresh_pipe[0], fcntl.F_SETPIPE_SZ, size)
+    widen(fresh_pipe[1])
+    assert fcntl.fcntl(fresh_pipe[0], fcntl.F_GETPIPE_SZ) == size
+
+
+def test_what_is_no_pipe_is_not_widened(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("w") as file:
+        widen(file.fileno())
