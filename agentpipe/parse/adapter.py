@@ -12,7 +12,7 @@ import msgspec
 
 from agentpipe.event import JSON, seconds, timestamp
 
-__all__ = ["Adapter", "Clock", "Draft", "Moment", "Outcome", "source_time"]
+__all__ = ["Adapter", "Clock", "Draft", "Moment", "Outcome", "process_moment", "source_time"]
 
 
 class Draft(msgspec.Struct, gc=False):
@@ -43,6 +43,15 @@ class Moment:
         if self._text is None:
             self._text = timestamp(self.now)
         return self._text
+
+
+def process_moment(now: float, at: str) -> Moment:
+    """The moment that an event of ``run`` says; reading time when it is no timestamp."""
+    try:
+        datetime.fromisoformat(at)
+    except ValueError:
+        return Moment(now)
+    return Moment(now, at)
 
 
 class Clock:

@@ -174,10 +174,10 @@ def _detail(structured: dict[str, JSON]) -> dict[str, JSON]:
     return {
         key: value
         for key, value in structured.items()
-        if key not in _NO_DETAIL
-        and (
-            type(value) in (int, float)
-            or value is True
-            or (type(value) is str and 0 < len(value) <= _DETAIL_CHARACTERS)
+        if (
+            0 < len(value) <= _DETAIL_CHARACTERS
+            if type(value) is str
+            else value is True or type(value) is int or type(value) is float
         )
+        and key not in _NO_DETAIL
     }

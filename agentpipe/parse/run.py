@@ -8,7 +8,6 @@ must have the numbers it had.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from typing import TypeAlias
 
 from agentpipe.event import JSON, SCHEMA, Event, Maker, decode, encode, seconds
@@ -19,7 +18,7 @@ from agentpipe.parse.ending import terminal
 from agentpipe.parse.options import ParseOptions
 from agentpipe.parse.plain import without_ansi
 
-__all__ = ["Run", "Tally", "process_moment"]
+__all__ = ["Run", "Tally"]
 
 #: Counts lines by what became of them: ``sources``, ``ignored`` or ``raw``.
 Tally: TypeAlias = dict[str, int]
@@ -390,12 +389,3 @@ def _object(line: str) -> JSON:
         return decode(line.encode("utf-8", "surrogatepass"))
     except ValueError:
         return None
-
-
-def process_moment(now: float, at: str) -> Moment:
-    """The moment that an event of ``run`` says; reading time when it is no timestamp."""
-    try:
-        datetime.fromisoformat(at)
-    except ValueError:
-        return Moment(now)
-    return Moment(now, at)

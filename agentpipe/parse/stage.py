@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from agentpipe.errors import InputError
 from agentpipe.event import JSON, Event, decode, encode
 from agentpipe.intake import column
-from agentpipe.parse.adapter import Moment
+from agentpipe.parse.adapter import Moment, process_moment
 from agentpipe.parse.detect import is_event, session_of
 from agentpipe.parse.fields import string
 from agentpipe.parse.options import ParseOptions
-from agentpipe.parse.run import Run, process_moment
+from agentpipe.parse.run import Run
 from agentpipe.stage import BaseStage, Demand
 
 __all__ = ["Parse"]
@@ -163,9 +163,9 @@ class Parse(BaseStage):
         return True
 
     def _event(self, found: dict[str, JSON], line: bytes, moment: Moment, out: list[Event]) -> None:
-        kind, run_id = found["type"], found["run_id"]
+        kind: str = found["type"]
         if not kind.startswith("process_"):
-            run = self._processes.get(run_id)
+            run = self._processes.get(found["run_id"])
             if run is None or run.ended:
                 out.append(_as_is(found, line))
                 self._told["passed_through"] += 1
@@ -178,7 +178,9 @@ class Parse(BaseStage):
         self._process_event(kind, found, line, moment, out)
 
     def _process_event(self, kind: str, found: dict[str, JSON], line: bytes, moment: Moment, out: list[Event]) -> None:
-        run = self._of_process(found, moment)
+        run = self._processes.get(found["run_id"])
+        if run is None or run.ended:
+            run = self._begin_process(found, moment)
         payload: dict[str, JSON] = found["payload"]
         when = self._when
         if found["timestamp"] != when.at or moment.now != when.now:  # lines of one write mostly say one time
@@ -241,13 +243,10 @@ class Parse(BaseStage):
         self._sessions[session] = run
         return run
 
-    def _of_process(self, found: dict[str, JSON], moment: Moment) -> Run:
-        """The run of an event of ``run``; one that has ended and goes on is another run."""
+    def _begin_process(self, found: dict[str, JSON], moment: Moment) -> Run:
+        """A new run for an event of ``run``; one that has ended and goes on is another run."""
         run_id = found["run_id"]
-        run = self._processes.get(run_id)
-        if run is None or run.ended:
-            run = self._begin(moment, run_id, found["agent_id"], found.get("work_id"))
-            self._processes[run_id] = run
+        run = self._processes[run_id] = self._begin(moment, run_id, found["agent_id"], found.get("work_id"))
         return run
 
     def _begin(self, moment: Moment, given: str = "", agent_id: str = "", work_id: JSON = None) -> Run:
