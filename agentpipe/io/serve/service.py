@@ -114,7 +114,7 @@ class Service:
         frames += [wire.frame(heartbeat), wire.ping_frame()]
         data = b"".join(frames)
         for connection in tuple(self.connections):
-            if now - connection.heard_at > SILENT_BEATS * self.heartbeat_s:
+            if connection.silent_s(now) > SILENT_BEATS * self.heartbeat_s:
                 connection.dismiss(4201)
             else:
                 connection.write(data)

@@ -81,7 +81,10 @@ class Connection:
         self._settled = 0  # events of this connection that are settled, in order of sending
         self._acks: dict[str, int] = {}
         self._closing = False
-        self.heard_at = service.clock()
+        self._held = False  # we do not listen, because the store is behind
+        self._unread = 0  # bytes of control messages behind more than a client may leave unread
+        self._pending = 0  # bytes that were still to be taken at the last heartbeat
+        self._heard_at = service.clock()
 
     async def run(self, admitted: bool | None) -> None:
         """Authenticate, then answer messages until the client or we close."""
@@ -119,10 +122,12 @@ class Connection:
     async def _listen(self) -> None:
         while not self._closing:
             message = await self._response.receive()
-            self.heard_at = self._service.clock()
+            self._heard_at = self._service.clock()
             if message.type is WSMsgType.TEXT:
                 self._hear(message.data)
+                self._held = True
                 await self._service.intake.room()
+                self._held = False
             elif message.type is WSMsgType.PING:
                 self.write(wire.pong_frame(message.data))
             elif message.type is WSMsgType.BINARY:
@@ -255,6 +260,16 @@ class Connection:
         self._service.hub.leave(subscription)
         self._service.feed.forget(subscription)
 
+    def silent_s(self, now: float) -> float:
+        """How long nothing was heard of the client; asked once a heartbeat. To take bytes is to be heard of: our ping
+        waits behind them. While we do not listen there is nothing to hear.
+        """
+        pending = self.transport.get_write_buffer_size()
+        if self._held or pending < self._pending:
+            self._heard_at = now
+        self._pending = pending
+        return now - self._heard_at
+
     # --- what the client is told
 
     def send(self, payload: bytes) -> None:
@@ -265,7 +280,11 @@ class Connection:
         """Write whole frames; a client that reads none of them is closed."""
         if self._closing or self.transport.is_closing():
             return
-        if self.transport.get_write_buffer_size() > CONTROL_BYTES:
+        if self.transport.get_write_buffer_size() <= CONTROL_BYTES:
+            self._unread = 0
+        else:  # one large event may be what is unread: only what comes behind it counts
+            self._unread += len(frames)
+        if self._unread > CONTROL_BYTES:
             self._closing = True
             self.transport.abort()
             return

@@ -54,3 +54,34 @@ def test_one_that_does_not_even_answer_pings_is_sent_away(start: Start, connect:
     assert b'"type":"bye","code":4201' in said
     assert (4201).to_bytes(2, "big") in said[said.index(b"\x88") :]
     assert b'"heartbeat"' in said
+
+
+def test_one_in_the_middle_of_a_large_event_is_not_cut_off(start: Start, connect: Connect):
+    """12 MB go to a client that pauses while heartbeats are due. The event is data, not unread control messages."""
+    hub = start("--heartbeat", "100ms", store="hub.db")
+    large = event(1, size=12 << 20)
+    assert hub.json("api/events", large)["accepted"] == 1
+    slow = connect(hub)
+    slow.send({"type": "subscribe", "id": 1, "since": "start"})
+    watcher = connect(hub)
+    for _ in range(2):  # fewer than a client may leave unanswered
+        watcher.next("heartbeat")
+    assert slow.read(1) == [large]
+
+
+def test_one_that_takes_a_large_event_slowly_is_alive(start: Start, connect: Connect):
+    """It cannot answer a ping that stands behind the event; many heartbeats pass until it is there."""
+    hub = start("--heartbeat", "100ms", store="hub.db")
+    large = event(1, size=12 << 20)
+    assert hub.json("api/events", large)["accepted"] == 1
+    slow = connect(hub)
+    slow.send({"type": "subscribe", "id": 1, "since": "start"})
+    watcher = connect(hub)
+    got = b""
+    while large[-60:] not in got[-(1 << 20) :]:
+        part = slow.socket.sock.recv(1 << 18)
+        assert part, f"cut off after {len(got)} bytes"
+        got += part
+        if len(got) % (1 << 20) < 1 << 18:
+            watcher.next("heartbeat")
+    assert large in got or len(got) > len(large)
