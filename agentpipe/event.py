@@ -339,8 +339,7 @@ def _encode_slowly(value: JSON) -> bytes:
 def timestamp(now: float) -> str:
     """Unix seconds as RFC 3339 in UTC with milliseconds, e.g. ``2026-11-20T07:00:00.123Z``."""
     whole, milliseconds = divmod(int(now * 1000), 1000)
-    moment = datetime.fromtimestamp(whole, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{milliseconds:03d}Z"
+    return f"{datetime.fromtimestamp(whole, UTC).isoformat()[:19]}.{milliseconds:03d}Z"  # strftime takes thrice as long
 
 
 def seconds(at: str) -> float:
