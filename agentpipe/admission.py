@@ -8,7 +8,7 @@ Exact with memory of one number a run and of the last ids, however long ago the 
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from agentpipe.event import Event, decode, encode, peek, peek_lines
@@ -74,11 +74,16 @@ class Admission:
 
     def admit(self, events: Sequence[Event], indexes: Sequence[int], refused: list[Refusal]) -> Admitted:
         """Look at the events of one batch; *indexes* are their places in what the publisher sent."""
+        if any(nests_deeply(event.line) for event in events if len(event.line) > 2 * MAX_DEPTH):
+            events, indexes = _readable(events, indexes, refused)
+        runs = {event.run_id for event in events}
+        if self._is_next(events, runs):
+            (run_id,) = runs
+            self._lasts[run_id] += len(events)
+            return Admitted(list(events), 0, refused, {run_id: self._lasts[run_id]})
         new: list[Event] = []
         known = 0
         lasts = self._lasts
-        if any(nests_deeply(event.line) for event in events if len(event.line) > 2 * MAX_DEPTH):
-            events, indexes = _readable(events, indexes, refused)
         for event, index in zip(events, indexes, strict=True):
             sequence = event.sequence
             if sequence is not None and event.type != "gap" and event.type and event.run_id:
@@ -104,7 +109,23 @@ class Admission:
                 known += 1
             else:
                 new.append(found)
-        return Admitted(new, known, refused, {run_id: self.last(run_id) for run_id in {e.run_id for e in events}})
+        return Admitted(new, known, refused, {run_id: self.last(run_id) for run_id in runs})
+
+    def _is_next(self, events: Sequence[Event], runs: Collection[str]) -> bool:
+        """Whether *events*, of these *runs*, are just the next ones of a run that is known: the normal case of a busy
+        publisher, told without Python code for each event. A known run needs no second look at its id; numbers that
+        go on without a hole are all new.
+        """
+        if len(runs) != 1:
+            return False
+        last = self._lasts.get(events[0].run_id)
+        if last is None or last + len(events) > MAX_SEQUENCE:
+            return False
+        numbers = [event.sequence for event in events]
+        if numbers != list(range(last + 1, last + 1 + len(events))):
+            return False
+        types = {event.type for event in events}
+        return "gap" not in types and "" not in types
 
     def _rare(self, event: Event) -> Event | str | None:
         """Gaps, events without a number and bad ones: the event to store, None when known, or what is wrong."""

@@ -149,3 +149,21 @@ def test_what_not_every_reader_can_decode_is_refused_alone(open_: bytes, close: 
     admitted = Admission().admit_lines([*lines, flat])
     assert [event.sequence for event in admitted.new] == [1, 3, 5]
     assert [(refusal.place, refusal.code) for refusal in admitted.refused] == [(1, "bad_event"), (3, "bad_event")]
+
+
+def test_the_next_events_of_a_known_run_are_new_but_for_the_odd_one_among_them():
+    """The quick way for a batch that goes on without a hole is not taken by anything else."""
+    door = Admission({"r": 5})
+    went_on = door.admit_lines([line(sequence=n) for n in (6, 7, 8)])
+    assert ([event.sequence for event in went_on.new], went_on.lasts) == ([6, 7, 8], {"r": 8})
+    with_gap = door.admit_lines([line(sequence=9), declared(10, 10), line(sequence=10)])
+    assert ([event.type for event in with_gap.new], door.last("r")) == (["agent_output", "gap", "agent_output"], 10)
+    nameless = door.admit_lines([line(sequence=11), line(sequence=12, type="")])
+    assert ([event.sequence for event in nameless.new], [r.place for r in nameless.refused]) == ([11], [1])
+    unnumbered = door.admit_lines([line(sequence=12), line()])
+    assert [event.sequence for event in unnumbered.new] == [12, 13]
+    assert door.admit_lines([line(sequence=n) for n in (13, 14, 15)]).known == 1
+    deep = line(sequence=16)[:-1] + b',"payload":{"a":' + b"[" * 600 + b"1" + b"]" * 600 + b"}}"
+    too_deep = door.admit_lines([deep, line(sequence=17)])
+    assert ([event.sequence for event in too_deep.new], [r.place for r in too_deep.refused]) == ([17], [0])
+    assert Admission({"r": 2**53 - 1}).admit_lines([line(sequence=2**53 - 1)]).known == 1
