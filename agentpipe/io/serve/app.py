@@ -91,8 +91,11 @@ class _Server:
         self._announce(listener, guard)
         service.spawn(service.beat())
         gc.freeze()  # what is here stays: the collector need not look at it again and again
-        await self._until_told(service)
+        source = StandardInput(service.intake, self._clock, self._say) if is_readable() else None
+        await self._until_told(service, source)
         listener.close()
+        if source is not None:
+            await source.close()
         await service.close()
         await runner.cleanup()
         return self._signal
@@ -156,9 +159,8 @@ class _Server:
         if self._options.open:
             _open_browser(f"{url}#token={guard.token}", os.path.join(token.state_directory(), "open.html"))
 
-    async def _until_told(self, service: Service) -> None:
-        if is_readable():
-            source = StandardInput(service.intake, self._clock, self._say)
+    async def _until_told(self, service: Service, source: StandardInput | None) -> None:
+        if source is not None:
             source.start()
             if self._options.exit_on_eof:
                 service.spawn(self._stop_after(source))

@@ -1,11 +1,13 @@
 """Events from the hub's own standard input.
 
 The rule this module keeps: reading never blocks the loop and changes no flag of the descriptor (a thread reads);
-what was read is stored before more is read, so that a slow disk pushes back on the pipe and nothing piles up.
+what was read is stored before more is read, so that a slow disk pushes back on the pipe and nothing piles up. When
+the hub ends, what was read is stored, or counted and said; what was not read stays its writer's.
 """
 
 import asyncio
 import os
+import select
 import stat
 import threading
 import time
@@ -44,7 +46,9 @@ class StandardInput:
         self._fd = fd
         self._loop = asyncio.get_running_loop()
         self._reader = Reader("events", warn=warn)
+        self._wake_read, self._wake_write = os.pipe()
         # changing
+        self._closing = False
         self.ended = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="agentpipe-stdin", daemon=True)
 
@@ -52,32 +56,49 @@ class StandardInput:
         """Begin to read. The thread ends with the input, or with the process."""
         self._thread.start()
 
+    async def close(self) -> None:
+        """Read no more, and wait until what was read is stored."""
+        self._closing = True
+        os.write(self._wake_write, b"\0")
+        await asyncio.to_thread(self._thread.join)
+
     def _run(self) -> None:
         try:
             self._read()
         except AgentpipeError as error:
             self._warn(f"stdin: {error}")
-        except RuntimeError:
-            return  # the loop has ended
-        self._loop.call_soon_threadsafe(self.ended.set)
+        finally:
+            self._loop.call_soon_threadsafe(self.ended.set)
 
     def _read(self) -> None:
-        while True:
+        while self._readable():
             data = read_some(self._fd)
             if data is None:
-                time.sleep(0.01)  # somebody who shares the descriptor made it non-blocking
-                continue
+                continue  # somebody who shares the descriptor made it non-blocking, and was quicker
             events = self._reader.feed(data, self._clock()) if data else self._reader.finish(self._clock())
             if events:
                 self._store(events)
             if not data:
                 return
+        if left := self._reader.finish(self._clock()):  # or says that a line was cut
+            self._store(left)
+
+    def _readable(self) -> bool:
+        """Wait for something to read; False when there is to be no more reading."""
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        poll.register(self._wake_read, select.POLLIN)
+        poll.poll()
+        return not self._closing
 
     def _store(self, events: list[Event]) -> None:
         """Hand *events* over and wait until they are stored, however often it takes."""
         while True:
             outcome = asyncio.run_coroutine_threadsafe(self._take(events), self._loop)
             if outcome.result():
+                return
+            if self._closing:
+                self._warn(f"stdin: {len(events)} events were read and could not be stored")
                 return
             time.sleep(RETRY_S)
 

@@ -1,13 +1,20 @@
 """What was acknowledged is there: across SIGKILL, restarts, eviction and a disk that is full."""
 
+import fcntl
 import json
+import os
 import resource
+import signal
+import struct
+import subprocess
+import termios
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from agentpipe.io.sqlite_reader import SqliteReader
 from agentpipe.runs import MAX_RUNS
 from tests.io.serve.hubs import Client, Hub, event, sequences, until
 
@@ -208,3 +215,35 @@ def test_the_events_of_a_run_are_there_though_its_state_is_forgotten(start: Star
     assert hub.json("api/runs/first/events")["events"] == [json.loads(first)]
     assert hub.json("api/runs/first/events?after=5")["events"] == []
     assert hub.request("api/runs/never/events")[0] == 404
+
+
+def test_what_was_read_from_stdin_is_stored_when_the_hub_is_told_to_end(start: Start):
+    """In the middle of a stream: what the hub has taken from the pipe is in the store, to the line."""
+    hub = start(store="hub.db", stdin=subprocess.PIPE)
+    assert hub.process.stdin is not None
+    pipe = hub.process.stdin.fileno()
+
+    def line(number: int) -> bytes:
+        return b'{"type":"x","run_id":"in","agent_id":"a","sequence":%d,"n":"%07d"}\n' % (number + 1_000_000, number)
+
+    size, written, number = len(line(1)), 0, 0
+    block = b""
+    try:
+        while True:
+            if not block:
+                block = b"".join([line(each) for each in range(number, number + 500)])
+                number += 500
+            count = os.write(pipe, block)
+            block, written = block[count:], written + count
+            if number == 20_000:
+                hub.process.send_signal(signal.SIGTERM)
+    except BrokenPipeError:
+        unread = struct.unpack("i", fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4))[0]
+    hub.process.stdin.close()
+    hub.stop()
+    reader = SqliteReader(hub.store)
+    try:
+        assert reader.head == (written - unread) // size
+    finally:
+        reader.close()
+    assert "Traceback" not in hub.stderr
