@@ -18,7 +18,7 @@ __all__ = ["Adapter", "Clock", "Draft", "Moment", "Outcome", "process_moment", "
 class Draft(msgspec.Struct, gc=False):
     """An event that has yet to get its run and its number; ``at`` is an RFC 3339 timestamp.
 
-    One is made for every event: a structure costs a third of a named tuple. It is in no cycle, nor is JSON.
+    One is made for every event: a structure costs a quarter of a named tuple. It is in no cycle, nor is JSON.
     """
 
     type: str
