@@ -74,7 +74,7 @@ class Admission:
 
     def admit(self, events: Sequence[Event], indexes: Sequence[int], refused: list[Refusal]) -> Admitted:
         """Look at the events of one batch; *indexes* are their places in what the publisher sent."""
-        if any(nests_deeply(event.line) for event in events if len(event.line) > 2 * MAX_DEPTH):
+        if any(_nests_deeply(event.line) for event in events if len(event.line) > 2 * MAX_DEPTH):
             events, indexes = _readable(events, indexes, refused)
         runs = {event.run_id for event in events}
         if self._is_next(events, runs):
@@ -163,13 +163,13 @@ class Admission:
 def _readable(events: Sequence[Event], indexes: Sequence[int], refused: list[Refusal]) -> tuple[list[Event], list[int]]:
     """The events that any reader can decode, and their places; the others are *refused*."""
     pairs = list(zip(events, indexes, strict=True))
-    deep = {index for event, index in pairs if nests_deeply(event.line)}
+    deep = {index for event, index in pairs if _nests_deeply(event.line)}
     refused += [Refusal(index, "bad_event", f"it nests more than {MAX_DEPTH} deep") for index in sorted(deep)]
     kept = [(event, index) for event, index in pairs if index not in deep]
     return [event for event, _ in kept], [index for _, index in kept]
 
 
-def nests_deeply(line: bytes) -> bool:
+def _nests_deeply(line: bytes) -> bool:
     """Whether the JSON value *line* nests deeper than `MAX_DEPTH`."""
     if line.count(b"[") + line.count(b"{") <= MAX_DEPTH:
         return False
