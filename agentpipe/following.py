@@ -155,9 +155,15 @@ class Following:
 
     def _declared(self, message: HubMessage) -> None:
         """A declared hole in the log: it is passed over, counted, and said."""
-        first, last, count = message.first or 0, message.last or 0, message.count or 0
-        self.missed += count
-        self.notes.append(f"{count} events are missing (offsets {first} to {last}): {message.reason}")
+        first, last = message.first or 0, message.last or 0
+        self.missed += message.count or 0
+        if message.count is None:
+            self.notes.append(
+                f"the log is another one than before ({message.reason}): what was between is unknown, "
+                f"what it holds after offset {last} comes now"
+            )
+        else:
+            self.notes.append(f"{message.count} events are missing (offsets {first} to {last}): {message.reason}")
         if self.position is not None and last > self.position.offset:
             self.position = Position(self.position.epoch, last)
         self._settle_done()

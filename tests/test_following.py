@@ -123,6 +123,13 @@ def test_a_declared_hole_is_counted_said_and_passed():
     assert following.hear(events(own, 6, 7, line(7))) != b""
 
 
+def test_another_log_is_not_said_to_miss_nothing():
+    following = Following("start", EVERYTHING, endless=True)
+    own = connected(following)
+    following.hear(parse_hub_message(b'{"type":"gap","id":%d,"from":0,"to":0,"count":null,"reason":"epoch"}' % own))
+    assert following.notes[0].startswith("the log is another one than before")
+
+
 def test_being_behind_for_a_whole_interval_in_which_nothing_came_makes_us_ask_again():
     following = Following("start", EVERYTHING, endless=True)
     own = connected(following)
