@@ -1,84 +1,48 @@
 """The real CLI through the pipe of five processes into a real hub: what the agent did is what the hub's log holds."""
 
-import json
 import os
 import shlex
 import signal
-import subprocess
-import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from agentpipe.event import decode
 from tests.agents.session import AGENTPIPE, PATIENCE_S, Session, events, wait_until
 from tests.agents.test_claude import check_frame, check_tools, whole
+from tests.hub_process import HubProcess
 
 #: Every piece of text as it comes, which is what fills a pipe.
 LIVE = ["--include-partial-messages", "--forward-subagent-text"]
 
 
-@dataclass(frozen=True, slots=True)
-class Hub:
-    """A running hub: its *address* and the file that its *token* is in."""
-
-    address: str
-    token: Path
+class Hub(HubProcess):
+    """A running hub, as the whole pipe and its API see it."""
 
     def stages(self) -> list[list[str]]:
         """The four commands after ``run``; the last one prints what it has sent, the same bytes."""
-        publish = [AGENTPIPE, "publish", self.address.replace("http", "ws"), "--token-file", str(self.token)]
-        return [[AGENTPIPE, "parse"], [AGENTPIPE, "throttle"], [AGENTPIPE, "buffer"], [*publish, "--passthrough"]]
-
-    def get(self, path: str) -> Any:
-        """What the hub's API says."""
-        headers = {"Authorization": f"Bearer {self.token.read_text().strip()}"}
-        request = urllib.request.Request(self.address + path, headers=headers)
-        with urllib.request.urlopen(request, timeout=PATIENCE_S) as reply:
-            return json.load(reply)
-
-    def stored(self, run_id: str) -> list[dict[str, Any]]:
-        """Every event of a run that the log holds, page by page."""
-        found: list[dict[str, Any]] = []
-        after = 0
-        while True:
-            page = self.get(f"/api/runs/{run_id}/events?after={after}&limit=50")
-            found += page["events"]
-            after = page["next"]
-            if not page["more"]:
-                return found
+        address = f"ws://127.0.0.1:{self.port}"
+        publish = [AGENTPIPE, "publish", address, "--token-file", str(self.token_file), "--passthrough"]
+        return [[AGENTPIPE, "parse"], [AGENTPIPE, "throttle"], [AGENTPIPE, "buffer"], publish]
 
     def types(self, run_id: str) -> list[str]:
         """The types of a run's stored events; none before the first has come."""
-        known = {run["run_id"] for run in self.get("/api/runs")["runs"]}
-        return [event["type"] for event in self.stored(run_id)] if run_id in known else []
+        known = {run["run_id"] for run in self.json("api/runs")["runs"]}
+        return [event["type"] for event in self.events(run_id, limit=50)] if run_id in known else []
 
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hub]:
-    folder = tmp_path_factory.mktemp("hub")
-    files = {name: folder / name for name in ("store", "token", "ready")}
-    options = [
-        f"--{'ready-file' if name == 'ready' else name}={path}" for name, path in files.items() if name != "token"
-    ]
-    command = [AGENTPIPE, "serve", "--port=0", f"--token-file={files['token']}", *options]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    ready = files["ready"]
-    wait_until(lambda: process.poll() is not None or (ready.exists() and ready.read_text()), "the hub listens")
-    assert process.poll() is None, (folder / "log").read_text()
-    yield Hub(ready.read_text().split("#")[0].strip().rstrip("/"), files["token"])
-    process.terminate()
-    process.wait(PATIENCE_S)
+    running = Hub(tmp_path_factory.mktemp("hub"), os.environ)
+    running.start()
+    yield running
+    running.stop()
 
 
 def check_stored(hub: Hub, run_id: str, session: Session, sent: bytes) -> None:
     """The log holds what was sent, all of it, in order and once; and that is what the model did."""
-    assert hub.stored(run_id) == [decode(line) for line in sent.splitlines()]
+    assert hub.events(run_id) == [decode(line) for line in sent.splitlines()]
     found = events(sent)
     check_frame(found)
     check_tools(found, session.scenario)
@@ -90,7 +54,7 @@ def test_a_tour_arrives_whole_and_in_order(play: Callable[..., Session], hub: Hu
     done = session.pipe(session.run("--run-id", "tour", claude=LIVE), *hub.stages())
     assert done.statuses == [0] * 5, done.stderr
     check_stored(hub, "tour", session, done.output)
-    shown = hub.get("/api/runs/tour")
+    shown = hub.json("api/runs/tour")
     assert shown["state"] == "completed"
     assert shown["tool_calls"] == len(session.scenario.calls())
     assert shown["tool_failures"] == sum(not call.ok for call in session.scenario.calls())
@@ -110,7 +74,7 @@ def test_agents_at_the_same_time_are_kept_apart(play: Callable[..., Session], hu
         sent = dict(zip(names, pool.map(play_to_the_end, names), strict=True))
     for name in names:
         found = events(sent[name])
-        assert hub.stored(f"many-{name}") == [decode(line) for line in sent[name].splitlines()]
+        assert hub.events(f"many-{name}") == [decode(line) for line in sent[name].splitlines()]
         check_frame(found)
         check_tools(found, sessions[name].scenario)
 
@@ -122,12 +86,12 @@ def test_a_call_is_seen_while_its_tool_runs_and_a_cancelled_run_ends_in_the_hub(
     stages = session.chain(session.run("--run-id", "cancelled"), *hub.stages())
     wait_until(lambda: "agent_tool_call" in hub.types("cancelled"), "the hub has the call")
     assert "agent_tool_result" not in hub.types("cancelled")
-    assert hub.get("/api/runs/cancelled")["state"] == "running"
+    assert hub.json("api/runs/cancelled")["state"] == "running"
     stages[0].send_signal(signal.SIGINT)
     sent, _ = stages[-1].communicate(timeout=PATIENCE_S)
     assert [stage.wait(PATIENCE_S) for stage in stages] == [-signal.SIGINT, 0, 0, 0, 0]
-    assert hub.stored("cancelled") == [decode(line) for line in sent.splitlines()]
-    assert hub.get("/api/runs/cancelled")["state"] == "cancelled"
+    assert hub.events("cancelled") == [decode(line) for line in sent.splitlines()]
+    assert hub.json("api/runs/cancelled")["state"] == "cancelled"
     assert session.descendants() == {}
 
 
@@ -146,6 +110,6 @@ def test_an_interrupt_from_the_keyboard_reaches_every_stage_and_loses_nothing(
     os.killpg(groups.pop(), signal.SIGINT)
     shell.wait(PATIENCE_S)
     wait_until(lambda: not session.descendants(), "nothing of the session is left")
-    assert hub.stored("keyboard") == [decode(line) for line in sent.read_bytes().splitlines()]
-    assert hub.get("/api/runs/keyboard")["state"] == "cancelled"
+    assert hub.events("keyboard") == [decode(line) for line in sent.read_bytes().splitlines()]
+    assert hub.json("api/runs/keyboard")["state"] == "cancelled"
     assert session.stderr_path.read_text() == ""

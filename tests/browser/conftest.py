@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from tests.browser.chromium import Browser, Page, find
-from tests.browser.hub import HubProcess
+from tests.browser.hub import BrowsedHub
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ARTIFACTS = ROOT / "tests" / "artifacts"
@@ -42,7 +42,7 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def page(browser: Browser, start_hub: Callable[..., HubProcess]) -> Iterator[Page]:
+def page(browser: Browser, start_hub: Callable[..., BrowsedHub]) -> Iterator[Page]:
     """A tab; at the end nothing may have gone wrong in it that the test did not take out of `problems`."""
     with browser.page() as page:
         page.size(1280, 860)
@@ -51,14 +51,14 @@ def page(browser: Browser, start_hub: Callable[..., HubProcess]) -> Iterator[Pag
 
 
 @pytest.fixture
-def start_hub(built: None, tmp_path: Path, environment: Mapping[str, str]) -> Iterator[Callable[..., HubProcess]]:
+def start_hub(built: None, tmp_path: Path, environment: Mapping[str, str]) -> Iterator[Callable[..., BrowsedHub]]:
     """Starts a hub; all are stopped at the end."""
-    hubs: list[HubProcess] = []
+    hubs: list[BrowsedHub] = []
 
-    def start(store: str | None = None, *more: str) -> HubProcess:
+    def start(store: str = "hub.db", *more: str) -> BrowsedHub:
         folder = tmp_path / f"hub{len(hubs)}"
         folder.mkdir()
-        hubs.append(HubProcess(folder, environment, store, *more))
+        hubs.append(BrowsedHub(folder, environment, store, *more))
         hubs[-1].start()
         return hubs[-1]
 
@@ -68,7 +68,7 @@ def start_hub(built: None, tmp_path: Path, environment: Mapping[str, str]) -> It
 
 
 @pytest.fixture
-def hub(start_hub: Callable[..., HubProcess]) -> HubProcess:
+def hub(start_hub: Callable[..., BrowsedHub]) -> BrowsedHub:
     return start_hub()
 
 

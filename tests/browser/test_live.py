@@ -10,17 +10,17 @@ from typing import Any
 import pytest
 
 from tests.browser.chromium import Page
-from tests.browser.hub import HubProcess, Story
+from tests.browser.hub import BrowsedHub, Story
 
 
-def holds(page: Page, hub: HubProcess, run: str) -> None:
+def holds(page: Page, hub: BrowsedHub, run: str) -> None:
     """The page holds exactly the events that the hub keeps, in its order, and every row is one of the store's."""
     kept = [event["event_id"] for event in hub.events(run)]
     page.wait(f"agentpipe.eventIds().length === {len(kept)}")
     assert page.evaluate("agentpipe.eventIds()") == kept
 
 
-def test_a_run_is_seen_while_it_streams(page: Page, hub: HubProcess, artifacts: Path) -> None:
+def test_a_run_is_seen_while_it_streams(page: Page, hub: BrowsedHub, artifacts: Path) -> None:
     story = Story("run-live")
     hub.send([story.started(model="claude-opus-4-5", cwd="project")])
     page.open(hub.page)
@@ -120,7 +120,7 @@ def test_a_run_is_seen_while_it_streams(page: Page, hub: HubProcess, artifacts: 
 class Publisher:
     """``agentpipe publish`` with its input in our hands."""
 
-    def __init__(self, hub: HubProcess, environment: Mapping[str, str], token_file: Path) -> None:
+    def __init__(self, hub: BrowsedHub, environment: Mapping[str, str], token_file: Path) -> None:
         address = hub.url.replace("http", "ws")
         command = ["agentpipe", "publish", "--token-file", str(token_file), "--drain-timeout", "30s", address]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, env=dict(environment))
@@ -161,11 +161,11 @@ def steps(story: Story, count: int) -> list[dict[str, Any]]:
     return events
 
 
-@pytest.mark.parametrize("store", [None, "memory"])
+@pytest.mark.parametrize("store", ["hub.db", "memory"])
 def test_a_killed_hub_leaves_no_hole_and_no_repeat(
-    store: str | None,
+    store: str,
     page: Page,
-    start_hub: Callable[..., HubProcess],
+    start_hub: Callable[..., BrowsedHub],
     environment: Mapping[str, str],
     artifacts: Path,
 ) -> None:
@@ -203,15 +203,17 @@ def test_a_killed_hub_leaves_no_hole_and_no_repeat(
     assert badges[0] == badges[-1] == "Connected"
     assert badges[1] == "Reconnecting 1"
     gaps = page.evaluate("agentpipe.rows().filter((row) => row.kind === 'gap').map((row) => [row.reason, row.count])")
-    assert gaps == ([] if store is None else [["epoch", 0]]), "a memory store begins a new log, and the page says so"
+    assert gaps == ([] if store == "hub.db" else [["epoch", 0]]), (
+        "a memory store begins a new log, and the page says so"
+    )
     assert page.evaluate("agentpipe.rows().filter((row) => row.kind === 'text').length") == 1
-    page.screenshot(artifacts / f"hub-back-{store or 'file'}.png")
-    if store is None:
+    page.screenshot(artifacts / f"hub-back-{'file' if store == 'hub.db' else store}.png")
+    if store == "hub.db":
         holds(page, hub, story.run)
     page.problems = [problem for problem in page.problems if "net::ERR_" not in problem]
 
 
-def test_hostile_text_stays_text(page: Page, hub: HubProcess, artifacts: Path) -> None:
+def test_hostile_text_stays_text(page: Page, hub: BrowsedHub, artifacts: Path) -> None:
     hostile = (
         "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
         "\x1b[31mred\x1b[0m \u202egnp.exe `<b>code</b>` **<i>bold</i>**"
@@ -248,7 +250,7 @@ def test_hostile_text_stays_text(page: Page, hub: HubProcess, artifacts: Path) -
     page.screenshot(artifacts / "hostile.png")
 
 
-def test_a_wrong_token_is_said_plainly(page: Page, hub: HubProcess, artifacts: Path) -> None:
+def test_a_wrong_token_is_said_plainly(page: Page, hub: BrowsedHub, artifacts: Path) -> None:
     page.open(f"{hub.url}#token=wrong")
     page.wait("document.querySelector('[data-testid=refused]')?.textContent.includes('Not signed in')")
     assert "wrong" not in page.evaluate("location.href")
@@ -258,13 +260,13 @@ def test_a_wrong_token_is_said_plainly(page: Page, hub: HubProcess, artifacts: P
     page.problems.clear()
 
 
-def test_without_a_token_the_page_asks_for_one(page: Page, hub: HubProcess) -> None:
+def test_without_a_token_the_page_asks_for_one(page: Page, hub: BrowsedHub) -> None:
     page.open(hub.url)
     page.wait("document.querySelector('[data-testid=refused]')")
     page.problems = [problem for problem in page.problems if "401" not in problem]
 
 
-def test_filters_hide_rows_and_leave_the_stream_alone(page: Page, hub: HubProcess) -> None:
+def test_filters_hide_rows_and_leave_the_stream_alone(page: Page, hub: BrowsedHub) -> None:
     story = Story("run-filter")
     hub.send([story.started(), story.chunk("m", "said", final=True), story.call("t1", "Bash", "ls")])
     page.open(hub.page)
@@ -285,7 +287,7 @@ def test_filters_hide_rows_and_leave_the_stream_alone(page: Page, hub: HubProces
     holds(page, hub, story.run)
 
 
-def test_reading_above_is_not_disturbed_by_what_comes(page: Page, hub: HubProcess) -> None:
+def test_reading_above_is_not_disturbed_by_what_comes(page: Page, hub: BrowsedHub) -> None:
     story = Story("run-scroll")
     hub.send([story.started(), *steps(story, 600)])
     page.open(hub.page)
@@ -312,7 +314,7 @@ def test_reading_above_is_not_disturbed_by_what_comes(page: Page, hub: HubProces
     page.wait("!document.querySelector('[data-testid=new]')")
 
 
-def test_what_the_hub_no_longer_keeps_is_a_row(page: Page, start_hub: Callable[..., HubProcess]) -> None:
+def test_what_the_hub_no_longer_keeps_is_a_row(page: Page, start_hub: Callable[..., BrowsedHub]) -> None:
     hub = start_hub("memory", "--window", "64KiB")
     story = Story("run-evicted")
     for _ in range(20):
@@ -328,7 +330,7 @@ def test_what_the_hub_no_longer_keeps_is_a_row(page: Page, start_hub: Callable[.
     holds(page, hub, story.run)
 
 
-def test_the_work_of_sub_agents_lies_under_their_call(page: Page, hub: HubProcess) -> None:
+def test_the_work_of_sub_agents_lies_under_their_call(page: Page, hub: BrowsedHub) -> None:
     story = Story("run-nested")
     hub.send([
         story.started(),
@@ -344,7 +346,7 @@ def test_the_work_of_sub_agents_lies_under_their_call(page: Page, hub: HubProces
     assert said == ["Task: first", "Task: second"], "named where the row above belongs to another"
 
 
-def test_the_feed_can_be_read_by_keyboard(page: Page, hub: HubProcess) -> None:
+def test_the_feed_can_be_read_by_keyboard(page: Page, hub: BrowsedHub) -> None:
     story = Story("run-keys")
     hub.send([story.started(), *steps(story, 30)])
     page.open(hub.page)

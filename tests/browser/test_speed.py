@@ -5,7 +5,7 @@ import statistics
 from pathlib import Path
 
 from tests.browser.chromium import Page
-from tests.browser.hub import HubProcess, Story
+from tests.browser.hub import BrowsedHub, Story
 
 ROWS = 10_000
 BURSTS = 20
@@ -15,7 +15,7 @@ DRAWN = 80  # articles in the page: what keeps a burst quick, and the same on an
 CEILING_MS = 500
 
 
-def test_a_burst_into_ten_thousand_rows(page: Page, hub: HubProcess, artifacts: Path) -> None:
+def test_a_burst_into_ten_thousand_rows(page: Page, hub: BrowsedHub, artifacts: Path) -> None:
     story = Story("run-long")
     calls = [story.started()]
     calls += [story.call(f"t{number}", "Read", f"src/file{number}.py", "read") for number in range(ROWS)]

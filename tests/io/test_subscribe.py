@@ -6,6 +6,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -160,7 +161,7 @@ def test_a_store_that_was_replaced_is_said_and_read_from_its_start(hub, put, fol
     put(events(1, 10))
     subscriber.waited_for(10)
     hub.stop(signal.SIGTERM)
-    hub.store.unlink()
+    Path(hub.store).unlink()
     hub.start()
     put(events(1, 5, run="new"))
     assert subscriber.waited_for(15) == events(1, 10) + events(1, 5, run="new")

@@ -2,13 +2,8 @@
 
 import json
 import os
-import signal
 import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +11,9 @@ import websocket
 
 from agentpipe import wire
 from agentpipe.event import encode
+from tests.hub_process import PATIENCE_S, HubProcess, until
 
-#: Generous, because the machine may be busy; nothing waits this long when all is well.
-PATIENCE_S = 30.0
-
-
-def until(true: Callable[[], Any], what: str = "it") -> Any:
-    """Poll *true* until it is."""
-    limit = time.monotonic() + PATIENCE_S
-    while not (found := true()):
-        assert time.monotonic() < limit, f"{what} did not happen"
-        time.sleep(0.01)
-    return found
+__all__ = ["PATIENCE_S", "Client", "Hub", "event", "sequences", "until"]
 
 
 def event(number: int | None, run: str = "r", type_: str = "agent_output", size: int = 0, **more: Any) -> bytes:
@@ -41,76 +27,13 @@ def sequences(lines: list[bytes]) -> list[int]:
     return [json.loads(line)["sequence"] for line in lines]
 
 
-class Hub:
-    """A hub on a port of its own; the folder keeps its token and store over restarts."""
+class Hub(HubProcess):
+    """A hub that runs from the start; its store is in memory unless it is named."""
 
     def __init__(self, folder: Path, *options: str, store: str = "memory", stdin: int = subprocess.DEVNULL) -> None:
-        self.folder = folder
-        self.options = options
-        self.store = store if store == "memory" else str(folder / store)
-        self.stdin = stdin
-        self.port = 0
-        self.start()
-
-    def start(self) -> None:
-        ready = self.folder / "ready"
-        ready.unlink(missing_ok=True)
-        command = [
-            str(Path(sys.executable).parent / "agentpipe"), "serve", "--port", str(self.port), "--store", self.store,
-            "--token-file", str(self.folder / "token"), "--ready-file", str(ready), *self.options,
-        ]  # fmt: skip
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("AGENTPIPE_", "XDG_"))}
-        with open(self.folder / "stderr", "ab") as stderr:
-            self.process = subprocess.Popen(
-                command, stdin=self.stdin, stderr=stderr, env={**kept, "HOME": str(self.folder)}
-            )
-        until(lambda: ready.exists() or self.process.poll() is not None, "the start")
-        assert ready.exists(), self.stderr
-        self.url = ready.read_text().strip()
-        self.port = int(self.url.rstrip("/").rsplit(":", 1)[1])
-
-    @property
-    def token(self) -> str:
-        return (self.folder / "token").read_text().strip()
-
-    @property
-    def stderr(self) -> str:
-        return (self.folder / "stderr").read_text()
-
-    @property
-    def rss(self) -> int:
-        """Bytes in memory."""
-        pages = Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]
-        return int(pages) * os.sysconf("SC_PAGE_SIZE")
-
-    def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait(PATIENCE_S)
-
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        if self.process.poll() is None:
-            self.process.send_signal(number)
-        return self.process.wait(PATIENCE_S)
-
-    def request(
-        self, path: str, body: bytes | None = None, *, token: str | None = "", method: str | None = None, **headers: str
-    ) -> tuple[int, Any, bytes]:
-        """Status, headers and body; *token* None sends none, ``""`` the right one."""
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        if token is not None:
-            named["Authorization"] = f"Bearer {token or self.token}"
-        request = urllib.request.Request(self.url + path.lstrip("/"), data=body, headers=named, method=method)
-        try:
-            with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
-                return answer.status, answer.headers, answer.read()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.headers, error.read()
-
-    def json(self, path: str, body: bytes | None = None, **more: Any) -> Any:
-        status, _, text = self.request(path, body, **more)
-        assert status == 200, text
-        return json.loads(text)
+        super().__init__(folder, {**kept, "HOME": str(folder)}, *options, store=store, stdin=stdin)
+        self.start()
 
 
 class Client:
