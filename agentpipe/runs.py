@@ -25,8 +25,9 @@ MAX_FILES = 2000
 #: Text that a state shows (results, errors, titles) is cut here: the event has the whole.
 MAX_TEXT = 500
 
-#: No run costs that much; an integer of 400 digits is JSON too, and no float.
-MAX_COST = 1e15
+#: Beyond this a number says nothing and harms those who read it: an integer of 400 digits is JSON too, but no float,
+#: and no number of a page's.
+LARGEST = 1 << 53
 
 #: An agent is ``degraded`` when only heartbeats came for this long while its run goes on, ``offline`` when nothing did.
 DEGRADED_AFTER_S = 120.0
@@ -131,7 +132,6 @@ class _Stamp(msgspec.Struct, gc=False):
 _LINE = msgspec.json.Decoder(_Line)
 _STAMP = msgspec.json.Decoder(_Stamp)
 _USAGE = ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens")
-_NUMBER = (int, float)
 
 
 class Runs:
@@ -283,7 +283,7 @@ def _changed(run: Run, event: Event, facts: _Facts) -> None:  # noqa: ARG001 - e
 
 def _progressed(run: Run, event: Event, facts: _Facts) -> None:  # noqa: ARG001 - every reducer's shape
     numbers = {name: getattr(facts, name) for name in ("percent", "done", "total", "eta_s")}
-    progress: dict[str, JSON] = {name: value for name, value in numbers.items() if isinstance(value, _NUMBER)}
+    progress: dict[str, JSON] = {name: value for name, value in numbers.items() if _is_number(value)}
     if isinstance(facts.current, str):
         progress["current"] = facts.current[:MAX_TEXT]
     run.progress = progress
@@ -293,7 +293,7 @@ def _used(run: Run, event: Event, facts: _Facts) -> None:  # noqa: ARG001 - ever
     if facts.cumulative is not True:
         return  # figures of one message; the turn's or the run's own total replaces them
     usage = {name: getattr(facts, name) for name in _USAGE}
-    run.usage = {name: value for name, value in usage.items() if isinstance(value, int)}
+    run.usage = {name: value for name, value in usage.items() if _is_count(value)}
     _cost(run, facts)
 
 
@@ -304,7 +304,7 @@ def _turned(run: Run, event: Event, facts: _Facts) -> None:  # noqa: ARG001 - ev
 
 def _ended(run: Run, event: Event, facts: _Facts) -> None:
     run.state = event.type.removeprefix("run_")
-    if isinstance(facts.turns, int) and not isinstance(facts.turns, bool):
+    if _is_count(facts.turns):
         run.turns = max(run.turns, facts.turns)
     if isinstance(facts.reason, str):
         run.reason = facts.reason[:MAX_TEXT]
@@ -317,13 +317,21 @@ def _outcome(run: Run, facts: _Facts) -> None:
     if isinstance(facts.error, str):
         run.error = facts.error[:MAX_TEXT]
     if isinstance(facts.usage, dict):
-        run.usage = {name: facts.usage[name] for name in _USAGE if isinstance(facts.usage.get(name), int)}
+        run.usage = {name: facts.usage[name] for name in _USAGE if _is_count(facts.usage.get(name))}
     _cost(run, facts)
 
 
 def _cost(run: Run, facts: _Facts) -> None:
-    if isinstance(facts.cost_usd, _NUMBER) and not isinstance(facts.cost_usd, bool) and abs(facts.cost_usd) < MAX_COST:
+    if _is_number(facts.cost_usd):
         run.cost_usd = float(facts.cost_usd)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and abs(value) <= LARGEST
+
+
+def _is_number(value: object) -> bool:
+    return _is_count(value) or (type(value) is float and abs(value) <= LARGEST)
 
 
 _REDUCERS: dict[str, _Reducer] = {

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -186,3 +187,14 @@ def test_the_state_does_not_depend_on_batches_or_restarts(steps: list[Any], data
 def test_what_was_saved_by_another_version_is_refused():
     with pytest.raises(ValueError):
         Runs().load(b'{"runs":5}')
+
+
+@pytest.mark.parametrize("type_", ["usage_update", "progress_update", "run_iteration", "run_completed"])
+@pytest.mark.parametrize("number", [10**22, -(10**22), 10**400, 1e300])
+def test_numbers_that_nobody_can_mean_are_left_out(log: Log, type_: str, number: float):
+    """They would reach every reader of the states: an API that answers nobody any more, and a page without counts."""
+    names = ["percent", "done", "total", "eta_s", "input_tokens", "output_tokens", "cost_usd", "turns"]
+    payload = {**dict.fromkeys(names, number), "cumulative": True, "usage": {"input_tokens": number}}
+    states = reduced(log.event(type_, **payload))
+    assert str(number)[:10] not in str(states.runs())
+    orjson.dumps([states.runs(), states.agents()])
