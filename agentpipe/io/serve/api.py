@@ -256,7 +256,7 @@ def _lines(body: bytes) -> list[bytes]:
     if text.startswith(b"["):
         try:
             return [bytes(raw).replace(b"\n", b" ") for raw in _ARRAY.decode(text)]
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return [text.replace(b"\n", b" ")]  # not JSON: refused as one
     lines = [line.strip(b"\r") for line in text.split(b"\n") if line and not line.isspace()]
     if len(lines) > 1 and not _is_object(lines[0]) and _is_object(text):
@@ -267,7 +267,7 @@ def _lines(body: bytes) -> list[bytes]:
 def _is_object(text: bytes) -> bool:
     try:
         msgspec.json.decode(text, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return True
 

@@ -154,3 +154,10 @@ def test_a_page_of_large_events_ends_early_and_says_how_to_go_on(hub: Hub):
         pages += 1
     assert numbers == list(range(1, 13))
     assert pages > 1
+
+
+@pytest.mark.parametrize("body", [b'{"\xde":1}\n' + event(1, "bytes"), b'["\xff", 1', b'[{"\xff":1}]', b"\xff\n\xff"])
+def test_bytes_that_are_no_text_are_refused_event_by_event(hub: Hub, body: bytes):
+    status, _, text = hub.request("api/events", body)
+    assert status in {200, 400}
+    assert json.loads(text)["refused"][0]["code"] == "bad_json"

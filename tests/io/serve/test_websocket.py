@@ -266,3 +266,11 @@ def test_a_subscription_that_is_replaced_while_its_start_is_looked_up_stays_repl
             continue  # the older one was quick enough to begin before it was replaced
         client.send({"type": "unsubscribe", "id": 7})
         client.next("unsubscribed")
+
+
+def test_a_filter_with_half_a_character_is_confirmed_like_any_other(hub: Hub, connect: Connect):
+    client = connect(hub)
+    client.send(b'{"type":"subscribe","id":"\\ud800","filter":{"types":["\\ud800"]}}')
+    client.send({"type": "ping"})
+    while b"pong" not in (text := client.socket.recv_data()[1]):
+        assert text, "the connection was closed"
