@@ -197,6 +197,8 @@ def _problem(event: Event) -> str:
         return "type and run_id must be strings that are not empty"
     if len(event.run_id) > MAX_ID_LENGTH or len(event.event_id or "") > MAX_ID_LENGTH:
         return f"run_id and event_id have at most {MAX_ID_LENGTH} characters"
+    if "\0" in event.run_id or "\0" in (event.event_id or ""):
+        return "run_id and event_id hold no NUL: a key of the store would end there"
     if event.sequence is not None and not 0 < event.sequence <= MAX_SEQUENCE:
         return "sequence must be an integer from 1"
     if event.sequence is None and _IDS_IN_HEAD.search(event.line):

@@ -161,3 +161,12 @@ def test_bytes_that_are_no_text_are_refused_event_by_event(hub: Hub, body: bytes
     status, _, text = hub.request("api/events", body)
     assert status in {200, 400}
     assert json.loads(text)["refused"][0]["code"] == "bad_json"
+
+
+def test_an_id_that_the_store_would_cut_short_is_refused_alone(hub: Hub):
+    """Taken, it would be the id of another run, and the whole commit would fail, with everybody's events in it."""
+    others = [event(1, "cut"), event(1, "cut\0a"), event(1, "whole"), event(None, "cut", event_id="cut:7\0a")]
+    found = hub.json("api/events", b"\n".join(others))
+    assert (found["accepted"], [(each["index"], each["code"]) for each in found["refused"]]) == (
+        2, [(1, "bad_event"), (3, "bad_event")],
+    )  # fmt: skip
