@@ -42,7 +42,8 @@ check: install packages
 	$(PY) dashboard/build_page.py --check
 	$(PY) -m pytest -q tests/test_layers.py tests/test_exports.py tests/test_manual.py
 
-bench: page packages
+bench: page
+	@.ci/packages websocketd:websocketd mlr:miller ts:moreutils
 	$(PY) bench/run.py $(ARGS)
 	$(PY) -m pytest bench/test_inner_loops.py --benchmark-only -q
 

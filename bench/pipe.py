@@ -4,7 +4,7 @@ from bench import hub
 from bench.data import claude_file
 from bench.measure import AGENTPIPE, Answer, Contender, compare, shell_seconds
 
-COPIES = 150
+COPIES = 600
 
 
 def answers(repeats: int) -> list[Answer]:

@@ -57,11 +57,16 @@ def table(found: dict[str, dict], machine: dict) -> str:
             low, high = answer.spread[name]
             ratio = "" if name == answer.subject else f"{answer.ratio(name):.2f} ×"
             rows.append(
-                f"| {answer.question} | {name} | {show(figure)} {answer.unit} | {show(low)} – {show(high)} "
+                f"| {answer.question} | {plain(name)} | {show(figure)} {answer.unit} | {show(low)} – {show(high)} "
                 f"| {ratio} | {answer.goals.get(name, '')} |"
             )
-        rows += [f"| {answer.question} | {name} | not installed | | | |" for name in answer.missing]
+        rows += [f"| {answer.question} | {plain(name)} | not installed | | | |" for name in answer.missing]
     return head + "\n" + "\n".join(rows) + "\n"
+
+
+def plain(name: str) -> str:
+    """A shell pipe's bar would end the table's cell."""
+    return name.replace("|", "\\|")
 
 
 def show(figure: float) -> str:
