@@ -3,6 +3,7 @@
 import click
 
 from agentpipe import catalog
+from agentpipe.io.run.guard import guarded
 from agentpipe.io.run.process import RunOptions, run_command
 from agentpipe_cli.options import command, warn
 
@@ -28,4 +29,5 @@ after the first word that is no option belongs to the command. The status is the
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, required=True, metavar="CMD [ARGS]...")
 def run(options: RunOptions, words: tuple[str, ...]) -> int:
     """Run the command and end with its status."""
-    return run_command(options, words, warn=warn)
+    status = guarded()
+    return run_command(options, words, warn=warn) if status is None else status

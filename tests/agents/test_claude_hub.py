@@ -104,7 +104,7 @@ def test_an_interrupt_from_the_keyboard_reaches_every_stage_and_loses_nothing(
     line = " | ".join(shlex.join(command) for command in [session.run("--run-id", "keyboard"), *hub.stages()])
     shell = session.start(["setsid", "--wait", "bash", "-c", f"set -o pipefail; {line} > {shlex.quote(str(sent))}"])
     wait_until(lambda: "agent_tool_call" in hub.types("keyboard"), "the hub has the call")
-    groups = {os.getpgid(number) for number, command in session.descendants().items() if "agentpipe run" in command}
+    groups = {os.getpgid(number) for number, command in session.descendants().items() if "agentpipe parse" in command}
     assert len(groups) == 1
     assert groups != {os.getpgrp()}
     os.killpg(groups.pop(), signal.SIGINT)
