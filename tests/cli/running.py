@@ -87,7 +87,13 @@ def children_of(pid: int) -> list[int]:
 
 
 def peak_kib(pid: int) -> int:
-    """The most memory that *pid* has ever held."""
+    """The most memory that the guardian *pid* and its worker have ever held, the larger of the two."""
+    worker = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    assert worker, "the worker is what holds anything"
+    return max(map(_peak_kib, [pid, *map(int, worker)]))
+
+
+def _peak_kib(pid: int) -> int:
     (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1])
 
