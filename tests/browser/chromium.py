@@ -87,10 +87,15 @@ class Session:
 
 
 class Page(Session):
-    """One tab. Calls raise RuntimeError with what the browser says."""
+    """One tab. Calls raise RuntimeError with what the browser says.
+
+    ``problems`` is what its log and console hold; ``expected`` are parts of those that a test brings about on purpose,
+    whenever they come.
+    """
 
     def __init__(self, address: str) -> None:
         self.problems: list[str] = []
+        self.expected: tuple[str, ...] = ()
         super().__init__(address)
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
@@ -124,6 +129,10 @@ class Page(Session):
                     f"not true in {timeout_s} s: {expression} (last {last})\n{self.problems}\n{text[:3000]}"
                 )
             time.sleep(0.03)
+
+    def surprises(self) -> list[str]:
+        """The problems that nobody expected."""
+        return [problem for problem in self.problems if not any(part in problem for part in self.expected)]
 
     def text(self, selector: str) -> str | None:
         """The text of the first element that matches, or None."""

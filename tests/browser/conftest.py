@@ -47,7 +47,7 @@ def page(browser: Browser, start_hub: Callable[..., BrowsedHub]) -> Iterator[Pag
     with browser.page() as page:
         page.size(1280, 860)
         yield page
-        assert page.problems == []
+        assert page.surprises() == []
 
 
 @pytest.fixture
