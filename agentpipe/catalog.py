@@ -32,8 +32,8 @@ STAGES = {
 }
 
 ADAPTERS = {
-    "claude": Row("agentpipe.parse.claude:Claude", "Claude Code: stream-json, json"),
-    "plain": Row("agentpipe.parse.plain:Plain", "any text, line by line"),
+    "claude": Row("agentpipe.parse.claude.stream:Claude", "Claude Code: stream-json, json"),
+    "plain": Row("agentpipe.parse.agents.plain:Plain", "any text, line by line"),
 }
 
 COMMANDS = {

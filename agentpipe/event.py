@@ -228,13 +228,13 @@ class Maker:
         self._agent_id = agent_id
         self._work_id = work_id
         # changing
-        self._sequence = 0
+        self.sequence = 0  # of the last event that was made
         self._main = self._envelope(None)
         self._nested: dict[str, JSON] | None = None  # the envelope of a sub-agent's events, which has one key more
 
     def make(self, type: str, payload: Mapping[str, JSON], at: str, parent_id: str | None = None) -> Event:  # noqa: A002 - the field's name in the schema
         """The next event of the run; *at* is an RFC 3339 timestamp."""
-        sequence = self._sequence = self._sequence + 1
+        sequence = self.sequence = self.sequence + 1
         event_id = f"{self._run_id}:{sequence}"
         if parent_id is None:
             envelope = self._main

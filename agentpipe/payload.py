@@ -16,6 +16,8 @@ __all__ = [
     "AgentLogEntry",
     "AgentStateUpdate",
     "Artifact",
+    "Change",
+    "Content",
     "Error",
     "FileChanged",
     "Gap",
@@ -38,6 +40,7 @@ __all__ = [
     "ToolResult",
     "Usage",
     "UsageUpdate",
+    "WholeContent",
     "event_schema",
 ]
 
@@ -45,6 +48,7 @@ Kind: TypeAlias = Literal["read", "edit", "delete", "move", "search", "execute",
 Rank: TypeAlias = Literal["tool", "warning", "turn", "input", "agent"]
 EndReason: TypeAlias = Literal["exit", "signal", "timeout", "idle_timeout", "reader_gone", "input_ended"]
 GapReason: TypeAlias = Literal["throttle", "buffer", "evicted", "oversize", "source"]
+Change: TypeAlias = Literal["created", "modified", "deleted", "renamed"]
 Object: TypeAlias = dict[str, Any]
 
 
@@ -101,6 +105,16 @@ class RunEnded(TypedDict):
     incomplete: NotRequired[str]
 
 
+class WholeContent(TypedDict):
+    """Where the whole of something is that an event shows in part: ``ref`` is the id of its first ``content`` event,
+    and its name in ``GET /api/content/{ref}``; ``bytes`` is the size of the whole.
+    """
+
+    ref: str
+    media_type: str
+    bytes: int
+
+
 class Text(TypedDict):
     """``agent_output`` and ``agent_thinking``: a chunk (``final`` false) carries the new text only; the final one
     carries the whole text and replaces its chunks. The text is identified by (``message_id``, ``index``).
@@ -111,6 +125,23 @@ class Text(TypedDict):
     text: str
     final: bool
     role: NotRequired[str]
+    whole: NotRequired[list[WholeContent]]
+
+
+class Content(TypedDict):
+    """A part of something that the event after it shows in part or by name only: a long result, an image.
+
+    Parts stand together in the run, right before that event, and are joined in order: ``text``, or ``base64`` of bytes.
+    ``ref`` is the id of the first part.
+    """
+
+    ref: str
+    media_type: str
+    bytes: int
+    part: int
+    parts: int
+    text: NotRequired[str]
+    base64: NotRequired[str]
 
 
 class ToolCall(TypedDict):
@@ -122,6 +153,7 @@ class ToolCall(TypedDict):
     input: Object
     title: str
     background: NotRequired[bool]
+    whole: NotRequired[list[WholeContent]]
 
 
 class ToolResult(TypedDict):
@@ -137,13 +169,14 @@ class ToolResult(TypedDict):
     duration_ms: NotRequired[int]
     exit_code: NotRequired[int]
     detail: NotRequired[Object]
+    whole: NotRequired[list[WholeContent]]
 
 
 class FileChanged(TypedDict):
     """A file changed, by a tool or as seen by a watcher; ``added`` and ``removed`` count lines."""
 
     path: str
-    change: Literal["created", "modified", "deleted", "renamed"]
+    change: Change
     source: Literal["tool", "watch"]
     old_path: NotRequired[str]
     tool_use_id: NotRequired[str]
@@ -303,6 +336,7 @@ PAYLOADS: dict[str, Any] = {
     "agent_thinking": Text,
     "agent_tool_call": ToolCall,
     "agent_tool_result": ToolResult,
+    "content": Content,
     "error": Error,
     "file_changed": FileChanged,
     "file_operation": None,

@@ -64,6 +64,7 @@ class Stage(Protocol):
     the reader of the output keeps up; a stage that is ``elastic`` is fed also while the reader is busy (it takes
     events in and hands them on in `wake`, with a deadline that has passed already). ``failure`` is an error that ended
     the stage early (its ``demand`` is DONE then): the driver raises it once what `finish` let go is written.
+    ``notices`` are lines of text for people (what was decided, what is wrong); whoever shows them empties the list.
     """
 
     @property
@@ -76,6 +77,8 @@ class Stage(Protocol):
     def counts(self) -> Counts: ...
     @property
     def failure(self) -> AgentpipeError | None: ...
+    @property
+    def notices(self) -> list[str]: ...
     def feed(self, events: Sequence[Event], now: float) -> Sequence[Event]: ...
     def wake(self, now: float) -> Sequence[Event]: ...
     def finish(self, now: float) -> Sequence[Event]: ...
@@ -88,6 +91,7 @@ class BaseStage:
     def __init__(self) -> None:
         self.counts = Counts()
         self.failure: AgentpipeError | None = None
+        self.notices: list[str] = []
 
     @property
     def demand(self) -> Demand:
@@ -191,6 +195,14 @@ class Chain:
     def failure(self) -> AgentpipeError | None:
         """The first stage's that has one."""
         return next((stage.failure for stage in self.stages if stage.failure is not None), None)
+
+    @property
+    def notices(self) -> list[str]:
+        """Those of all stages, which are emptied by that."""
+        said = [text for stage in self.stages for text in stage.notices]
+        for stage in self.stages:
+            stage.notices.clear()
+        return said
 
     def feed(self, events: Sequence[Event], now: float) -> Sequence[Event]:
         """Feed the first stage and hand on what comes out."""

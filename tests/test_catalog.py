@@ -52,12 +52,11 @@ def test_every_adapter_module_of_the_package_has_a_row() -> None:
     package = Path(agentpipe.parse.__file__ or "").parent
     named = {row.place.partition(":")[0] for row in ADAPTERS.values()}
     holding = set()
-    for path in package.glob("*.py"):
-        module = importlib.import_module(
-            f"agentpipe.parse.{path.stem}" if path.stem != "__init__" else "agentpipe.parse"
-        )
+    for path in package.rglob("*.py"):
+        parts = path.relative_to(package.parent).with_suffix("").parts
+        module = importlib.import_module(".".join(("agentpipe", *parts)).removesuffix(".__init__"))
         own = [value for value in vars(module).values() if getattr(value, "__module__", "") == module.__name__]
-        if any(isinstance(cls, type) and isinstance(getattr(cls, "name", None), str) for cls in own):
+        if any(isinstance(cls, type) and isinstance(getattr(cls, "name", None), str) and cls.name for cls in own):
             holding.add(module.__name__)
     assert {place for place in named if place.startswith("agentpipe.parse.")} >= holding
 

@@ -59,6 +59,7 @@ PURE = frozenset(
 #: Who may use one thing more, and why.
 ALLOWED = {
     "agentpipe.catalog": {"importlib"},  # it loads what its rows name
+    "agentpipe.parse.detect": {"importlib"},  # it loads the formats that its table names, when they are asked for
     "agentpipe.parse.stage": {"uuid"},  # a run whose agent has no id of its own gets a fresh one
     "agentpipe.throttle.stage": {"random"},  # seeded by an option: the same input, the same sample
 }
@@ -231,7 +232,7 @@ def test_a_forbidden_import_is_found_and_named(module: str, source: str, rule: s
             "agentpipe.throttle",
             "import re, math\nfrom agentpipe.event import Event\nfrom agentpipe.throttle.gcra import Meter",
         ),
-        ("agentpipe.parse.claude", "from agentpipe.parse.fields import text\nfrom . import tools"),
+        ("agentpipe.parse.claude", "from agentpipe.parse.vocabulary.fields import text\nfrom . import tools"),
         ("agentpipe.catalog", "from importlib import import_module\nfrom agentpipe.stage import StageSpec"),
         (
             "agentpipe.io.serve.app",

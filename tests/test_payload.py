@@ -20,6 +20,9 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "tool_use_id": "t1", "name": "Bash", "kind": "execute", "ok": True, "content": "x", "bytes": 1,
         "truncated": False, "duration_ms": 12, "exit_code": 0, "detail": {},
     },
+    "content": {
+        "ref": "r:17", "media_type": "image/png", "bytes": 3, "part": 1, "parts": 1, "base64": "AAAA",
+    },
     "error": {"rank": "turn", "message": "overloaded", "code": "529", "retry_in_ms": 1000, "attempt": 2},
     "file_changed": {"path": "a.py", "change": "modified", "source": "tool", "added": 3, "removed": 1},
     "file_operation": {"anything": "goes"},

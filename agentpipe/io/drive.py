@@ -11,7 +11,7 @@ finished; a reader that is gone is noticed at once, also while the input is sile
 import dataclasses
 import select
 import signal
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from agentpipe.errors import AgentpipeError, InputError, ReaderGone
@@ -46,8 +46,16 @@ class Ending:
     failure: AgentpipeError | None = None
 
 
-def filter_fds(stage: Stage, intake: Intake, *, fd_in: int = 0, fd_out: int = 1, clock: Clock = now) -> Ending:
-    """Run *stage* from *fd_in* to *fd_out* until the input ends.
+def filter_fds(
+    stage: Stage,
+    intake: Intake,
+    *,
+    fd_in: int = 0,
+    fd_out: int = 1,
+    clock: Clock = now,
+    warn: Callable[[str], None] | None = None,
+) -> Ending:
+    """Run *stage* from *fd_in* to *fd_out* until the input ends; *warn* takes its notices, one line each.
 
     Raises ReaderGone when the reader of the output has closed and OutputError when reading or writing fails. A bad line
     under strict ends it too, with an InputError as ``failure`` once what came before it is written. The first SIGINT
@@ -56,14 +64,21 @@ def filter_fds(stage: Stage, intake: Intake, *, fd_in: int = 0, fd_out: int = 1,
     """
     widen(fd_in)
     with SignalWatch() as signals:
-        return _Filter(stage, intake, fd_in, Outlet(fd_out), signals, clock).run()
+        return _Filter(stage, intake, fd_in, Outlet(fd_out), signals, clock, warn).run()
 
 
 class _Filter:
     """One run of the loop of `filter_fds`."""
 
     def __init__(
-        self, stage: Stage, intake: Intake, fd_in: int, outlet: Outlet, signals: SignalWatch, clock: Clock
+        self,
+        stage: Stage,
+        intake: Intake,
+        fd_in: int,
+        outlet: Outlet,
+        signals: SignalWatch,
+        clock: Clock,
+        warn: Callable[[str], None] | None,
     ) -> None:
         # given
         self._stage = stage
@@ -72,6 +87,7 @@ class _Filter:
         self._outlet = outlet
         self._signals = signals
         self._clock = clock
+        self._warn = warn
         self._poll = select.poll()
         # changing
         self._input_ended = False
@@ -174,6 +190,15 @@ class _Filter:
     def _emit(self, events: Sequence[Event]) -> None:
         if events:
             self._outlet.write(join([event.line for event in events]))
+        if self._stage.notices:
+            self._tell(self._stage.notices)
+
+    def _tell(self, notices: list[str]) -> None:
+        said = list(notices)
+        notices.clear()
+        if self._warn is not None:
+            for text in said:
+                self._warn(text)
 
     def _obey(self) -> None:
         self._signals.drain()

@@ -6,17 +6,44 @@ are numbered, when the run starts and how it ends is the business of ``agentpipe
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple, Protocol
+from enum import IntEnum
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
 from agentpipe.event import JSON, seconds, timestamp
 
-__all__ = ["Adapter", "Clock", "Draft", "Moment", "Outcome", "process_moment", "source_time"]
+if TYPE_CHECKING:
+    from agentpipe.parse.options import ParseOptions  # which knows this module
+
+__all__ = [
+    "Adapter", "Clock", "Draft", "Moment", "Outcome", "Sureness", "Whole", "process_moment", "source_time",
+]  # fmt: skip
+
+
+class Sureness(IntEnum):
+    """How surely a line is a format's own. ``SURE`` decides at once, also in the middle of another agent's output;
+    ``LIKELY`` decides when no other format could have written the line.
+    """
+
+    NO = 0
+    LIKELY = 1
+    SURE = 2
+
+
+class Whole(msgspec.Struct, gc=False):
+    """Something that an event shows in part or by name only: a long text, an image. ``data`` is text, or base64 when
+    ``base64`` says so.
+    """
+
+    media_type: str
+    data: str
+    base64: bool = False
 
 
 class Draft(msgspec.Struct, gc=False):
-    """An event that has yet to get its run and its number; ``at`` is an RFC 3339 timestamp.
+    """An event that has yet to get its run and its number; ``at`` is an RFC 3339 timestamp. ``whole`` is handed on
+    beside it as ``content`` events, by which a viewer gets what the event leaves out.
 
     One is made for every event: a structure costs a quarter of a named tuple. It is in no cycle, nor is JSON.
     """
@@ -25,6 +52,7 @@ class Draft(msgspec.Struct, gc=False):
     payload: Mapping[str, JSON]
     at: str
     parent_id: str | None = None
+    whole: Sequence[Whole] = ()
 
 
 class Moment:
@@ -124,21 +152,35 @@ class Outcome(NamedTuple):
 
 
 class Adapter(Protocol):
-    """One agent's vocabulary, for the lines of one run.
+    """One format of one agent, for the lines of one run.
 
     Each line of the agent's stdout goes to `read` when it is a JSON object, else to `read_text`. No drafts means that
     the line says nothing by rule; a draft of type ``raw`` keeps what the adapter does not know. ``ready`` turns True
-    when ``facts`` (what ``run_started`` tells) are as good as they will get. `finish` lets go what a cut stream left
-    open, then `outcome` is asked once. ``sessions`` are the session ids that are this run's.
+    when ``facts`` (what ``run_started`` tells) are as good as they will get; ``facts`` is replaced, never changed, when
+    they get better. `finish` lets go what a cut stream left open, then `outcome` is asked once. ``sessions`` are the
+    session ids that are this run's.
+
+    ``name`` is the format's (``--format``), ``agent`` the agent's, by which its events go unless the user says
+    otherwise. ``suffix`` is empty for what the agent prints itself; another teller of the same session appends it to
+    the session's id for a run id of its own: ``transcript`` makes ``<session>/transcript`` (DESIGN §3, Identity).
+    It is asked for when the run starts.
+
+    `recognises` and `session_of` look at one decoded line without any state: `session_of` gives the session that the
+    line itself names, or the empty string.
     """
 
     name: str
+    agent: str
+    suffix: str
     facts: dict[str, JSON]
     ready: bool
     sessions: set[str]
 
+    def __init__(self, options: "ParseOptions", clock: Clock) -> None: ...
     @staticmethod
-    def recognises(found: Mapping[str, JSON]) -> bool: ...
+    def recognises(found: Mapping[str, JSON]) -> Sureness: ...
+    @staticmethod
+    def session_of(found: Mapping[str, JSON]) -> str: ...
     def read(self, found: dict[str, JSON], moment: Moment, size: int) -> Sequence[Draft]: ...
     def read_text(self, text: str, moment: Moment) -> Sequence[Draft]: ...
     def finish(self, moment: Moment) -> Sequence[Draft]: ...

@@ -1,37 +1,95 @@
-"""Whose output is this? Found out by what a decoded line holds, never by its first key or a prefix.
+"""Whose output is this? Found out by what decoded lines hold, never by a first key or a prefix.
 
-The rule this module keeps: noise before the first line of an agent is tolerated, so nothing is decided by what is not
-recognised.
+The rules this module keeps: noise before the first line of an agent is tolerated, so nothing is decided by what is not
+recognised; a line that could be several formats' decides nothing alone, the lines that were held are judged together.
+
+Formats are loaded when they are asked for: Claude Code is asked first, and a line that is surely its own costs the
+start-up of no other.
 """
 
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from typing import cast
+
 from agentpipe.event import JSON
-from agentpipe.parse.adapter import Adapter
-from agentpipe.parse.claude import Claude
-from agentpipe.parse.fields import string
-from agentpipe.parse.plain import Plain
+from agentpipe.parse.adapter import Adapter, Sureness
 
-__all__ = ["ADAPTERS", "is_event", "recognised", "session_of"]
+__all__ = ["ADAPTERS", "adapter", "for_program", "is_event", "likeliest", "recognised", "surely"]
 
-#: The adapters by name, in the order in which they are asked.
-ADAPTERS: dict[str, type[Claude] | type[Plain]] = {"claude": Claude, "plain": Plain}
+#: The formats by name, in the order in which they are asked, and where each lives.
+ADAPTERS = {
+    "claude": "agentpipe.parse.claude.stream:Claude",
+    "plain": "agentpipe.parse.agents.plain:Plain",
+}
+
+#: Programs that are not called what their format is.
+_PROGRAMS = {"cursor-agent": "cursor"}
+
+_loaded: dict[str, type[Adapter]] = {}
+
+
+def adapter(name: str) -> type[Adapter]:
+    """The adapter of the format called *name*. Raises KeyError when there is none."""
+    found = _loaded.get(name)
+    if found is None:
+        module, attribute = ADAPTERS[name].split(":")
+        found = _loaded[name] = cast("type[Adapter]", getattr(import_module(module), attribute))
+    return found
 
 
 def recognised(found: JSON) -> str | None:
-    """The name of the adapter whose line, or array of lines, *found* is; None when nobody knows it."""
-    if type(found) is list:
-        return next((name for name in map(recognised, found) if name is not None), None)
-    if type(found) is not dict:
-        return None
-    return next((name for name, adapter in ADAPTERS.items() if _asked(adapter).recognises(found)), None)
+    """The name of the format whose line, or array of lines, *found* is; None when nobody knows it, or several claim it
+    with equal right.
+    """
+    names, best = _claims(found)
+    return names[0] if best and len(names) == 1 else None
 
 
-def _asked(adapter: type[Claude] | type[Plain]) -> type[Adapter]:
-    return adapter
+def surely(found: JSON) -> str | None:
+    """The name of the one format that is sure that *found* is its own, or None."""
+    names, best = _claims(found)
+    return names[0] if best is Sureness.SURE and len(names) == 1 else None
 
 
-def session_of(found: dict[str, JSON]) -> str:
-    """The id of the session that a bare line says it belongs to, or the empty string."""
-    return string(found.get("session_id"))
+def likeliest(values: Iterable[JSON]) -> str | None:
+    """The format that claims most of *values*, the first of those that claim as many; None when nobody claims one."""
+    scores = dict.fromkeys(ADAPTERS, 0)
+    for found in values:
+        for name in ADAPTERS:
+            scores[name] += _sureness(name, found)
+    name = max(scores, key=scores.__getitem__)
+    return name if scores[name] else None
+
+
+def _claims(found: JSON) -> tuple[Sequence[str], Sureness]:
+    """Who claims *found* with the greatest sureness."""
+    best, names = Sureness.NO, []
+    for name in ADAPTERS:
+        sureness = _sureness(name, found)
+        if sureness is Sureness.SURE:
+            return [name], sureness  # two formats that are both sure of a line would be a fault of one of them
+        if sureness > best:
+            best, names = sureness, [name]
+        elif sureness and sureness == best:
+            names.append(name)
+    return names, best
+
+
+def _sureness(name: str, found: JSON) -> Sureness:
+    if type(found) is dict:
+        return adapter(name).recognises(found)
+    if type(found) is list:  # an array of lines: the first that anybody knows speaks for all
+        return max((adapter(name).recognises(item) for item in found[:16] if type(item) is dict), default=Sureness.NO)
+    return Sureness.NO
+
+
+def for_program(command: JSON) -> str:
+    """The format of the agent that the argument list *command* starts, by the program's own name; ``plain`` when that
+    says nothing.
+    """
+    program = str(command[0]).rsplit("/", 1)[-1] if type(command) is list and command else ""
+    name = _PROGRAMS.get(program, program)
+    return name if name in ADAPTERS else "plain"
 
 
 def is_event(found: dict[str, JSON]) -> bool:

@@ -7,7 +7,7 @@ else is completed, and says when the agent's account of it is not whole.
 
 from agentpipe.event import JSON
 from agentpipe.parse.adapter import Outcome
-from agentpipe.parse.fields import string, whole
+from agentpipe.parse.vocabulary.fields import string, whole
 
 __all__ = ["terminal"]
 

@@ -2,12 +2,13 @@
 
 import dataclasses
 
+from agentpipe.parse.detect import ADAPTERS
 from agentpipe.stage import option
 
 __all__ = ["FORMATS", "ParseOptions"]
 
-#: The names that ``--format`` takes; a test keeps them equal to the catalog's table of adapters.
-FORMATS = ("claude", "plain")
+#: The names that ``--format`` takes.
+FORMATS = tuple(sorted(ADAPTERS))
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +36,7 @@ class ParseOptions:
     no_output: bool = option(False, "Leave out text and thinking.")
     no_tool_calls: bool = option(False, "Leave out tool calls.")
     no_tool_results: bool = option(False, "Leave out tool results.")
+    no_contents: bool = option(False, "Leave out the whole of what was cut, and images.")
     progress_interval: float = option(
         5.0,
         "Tell the progress anew with the first line after this long; none: on change only.",

@@ -12,11 +12,13 @@ from typing import TypeAlias
 
 from agentpipe.event import JSON, SCHEMA, Event, Maker, decode, encode, seconds
 from agentpipe.parse.adapter import Adapter, Clock, Draft, Moment, Outcome
-from agentpipe.parse.detect import ADAPTERS, recognised
+from agentpipe.parse.agents.plain import without_ansi
+from agentpipe.parse.detect import adapter, for_program, likeliest, recognised
 from agentpipe.parse.document import Document
 from agentpipe.parse.ending import terminal
 from agentpipe.parse.options import ParseOptions
-from agentpipe.parse.plain import without_ansi
+from agentpipe.parse.vocabulary.fields import string
+from agentpipe.parse.vocabulary.whole import content_payloads
 
 __all__ = ["Run", "Tally"]
 
@@ -53,7 +55,9 @@ class Run:
         self._agent_id = options.agent or agent_id
         self._work_id = options.work_id or work_id
         # changing
-        self.session = ""
+        self.sessions: set[str] = set()  # that are known to be this run's: the adapter's own
+        self.quick: set[str] = set()  # those by whose ``session_id`` alone a line is known to be this run's
+        self.suffix = ""
         self.run_id = ""
         self.ended = False
         self.format = options.format
@@ -70,7 +74,7 @@ class Run:
         self._cut = False  # whether the last line of stdout was not whole
         self._undecided = options.format == "auto"  # an adapter may still recognise what comes after a banner
         if not self._undecided:
-            self._adapter = ADAPTERS[self.format](options, self._clock)
+            self._adopt(self.format)
 
     @property
     def started(self) -> bool:
@@ -78,9 +82,19 @@ class Run:
         return self._maker is not None
 
     @property
-    def sessions(self) -> set[str]:
-        """The sessions that are known to be this run's."""
-        return self._adapter.sessions if self._adapter is not None else set()
+    def told(self) -> bool:
+        """Whether the user said whose output this is."""
+        return self._options.format != "auto"
+
+    @property
+    def decided(self) -> str:
+        """The format, once it is known; the empty string while another may still turn out to be the right one."""
+        return "" if self._undecided else self.format
+
+    @property
+    def session(self) -> str:
+        """The session that the agent has told, or the empty string."""
+        return string(self._adapter.facts.get("session_id")) if self._adapter is not None else ""
 
     @property
     def due(self) -> float | None:
@@ -139,8 +153,7 @@ class Run:
         self._tally["sources"] += 1
 
     def process_exited(self, payload: dict[str, JSON], moment: Moment, out: list[Event]) -> None:
-        """The command has ended: so has the run."""
-        self._tally["sources"] += 1
+        """The command has ended: so has the run. Its line is counted by whoever ends all runs of the process."""
         self._end(payload, moment, out)
 
     def wake(self, moment: Moment, out: list[Event]) -> None:
@@ -214,16 +227,32 @@ class Run:
     def _hold(self, kind: str, value: JSON, moment: Moment, out: list[Event]) -> None:
         self._held_lines.append((kind, value, moment))
         if self.started or len(self._held_lines) >= _HOLD_LINES:
-            self._decide("plain", out)
+            self._guess(out)
 
     def _decide(self, name: str, out: list[Event]) -> None:
         """The agent is known: tell what was held."""
-        self.format = name
         self._undecided = name == "plain"
-        self._adapter = ADAPTERS[name](self._options, self._clock)
+        self._adopt(name)
         held, self._held_lines = self._held_lines, []
         for kind, value, moment in held:
-            self._tell(self._drafts_of(kind, value, moment), 1, out, moment)
+            if kind == "json" and not self._undecided:
+                self._value(value, moment, len(encode(value)), 1, out)
+            else:
+                self._tell(self._drafts_of(kind, value, moment), 1, out, moment)
+
+    def _adopt(self, name: str) -> Adapter:
+        """From now on the lines are read as the format *name*."""
+        self.format = name
+        found = self._adapter = adapter(name)(self._options, self._clock)
+        self.sessions = found.sessions
+        if name == "claude":
+            self.quick = found.sessions
+        return found
+
+    def _guess(self, out: list[Event]) -> None:
+        """Nothing decided so far: what the held lines are most likely."""
+        values = [value for kind, value, _ in self._held_lines if kind == "json"]
+        self._decide(likeliest(values) or "plain", out)
 
     def _drafts_of(self, kind: str, value: JSON, moment: Moment) -> Sequence[Draft]:
         assert self._adapter is not None  # decided by the caller
@@ -307,13 +336,14 @@ class Run:
 
     def _start(self, adapter: Adapter, out: list[Event], moment: Moment) -> None:
         self._release_at = None
-        self._agent_id = self._agent_id or adapter.name
+        self._agent_id = self._agent_id or adapter.agent
+        self.suffix = adapter.suffix
         self.run_id = self._name(self)
         self._maker = Maker(run_id=self.run_id, agent_id=self._agent_id, work_id=self._work_id)
         self._told = adapter.facts
         held, self._held = self._held, []
         at = held[0].at if held else self._clock.at(None, moment)
-        payload = {"schema": SCHEMA, "agent": adapter.name, **self._process, **adapter.facts}
+        payload = {"schema": SCHEMA, "agent": adapter.agent, **self._process, **adapter.facts}
         self._make([Draft("run_started", payload, at), *held], out)
 
     def _correct(self, adapter: Adapter, moment: Moment, out: list[Event]) -> None:
@@ -332,20 +362,21 @@ class Run:
             if not self._held_lines and self._process:
                 self._start(self._silent_adapter(), out, moment)
                 return
-            self._decide("plain", out)
+            self._guess(out)
         if not self.started and self._adapter is not None and self._process:
             self._start(self._adapter, out, moment)  # a bare line's agent is waited for: nothing happens meanwhile
 
     def _silent_adapter(self) -> Adapter:
         """Who runs, by the command's own name, when nothing was said yet; what comes decides all the same."""
-        words = self._process.get("command")
-        program = str(words[0]).rsplit("/", 1)[-1] if words else ""
-        return ADAPTERS.get(program, ADAPTERS["plain"])(self._options, self._clock)
+        return adapter(for_program(self._process.get("command")))(self._options, self._clock)
 
     def _end(self, exited: dict[str, JSON] | None, moment: Moment, out: list[Event]) -> None:
         self._give_back(moment, out)
         if self._adapter is None:
-            self._decide("plain" if self._held_lines else self._silent_adapter().name, out)
+            if self._held_lines:
+                self._guess(out)
+            else:
+                self._adopt(for_program(self._process.get("command")))
         adapter = self._adapter
         assert adapter is not None  # decided above
         if not self.started:
@@ -366,10 +397,22 @@ class Run:
         return outcome
 
     def _make(self, drafts: Sequence[Draft], out: list[Event]) -> None:
-        assert self._maker is not None  # the run has started
-        make = self._maker.make
+        maker = self._maker
+        assert maker is not None  # the run has started
         for draft in drafts:  # mostly one
-            out.append(make(draft.type, draft.payload, draft.at, draft.parent_id))  # noqa: PERF401 - a comprehension is a call
+            payload = draft.payload
+            if draft.whole:
+                payload = {**payload, "whole": self._whole(maker, draft, out)}
+            out.append(maker.make(draft.type, payload, draft.at, draft.parent_id))
+
+    def _whole(self, maker: Maker, draft: Draft, out: list[Event]) -> JSON:
+        """Tell before *draft* what it leaves out; where that stands."""
+        places = []
+        for whole in draft.whole:
+            parts = content_payloads(whole, f"{self.run_id}:{maker.sequence + 1}")
+            out += [maker.make("content", part, draft.at, draft.parent_id) for part in parts]
+            places.append({name: parts[0][name] for name in ("ref", "media_type", "bytes")})
+        return places
 
 
 def _outcome(drafts: Sequence[Draft]) -> str:

@@ -12,16 +12,20 @@ from agentpipe.errors import InputError
 from agentpipe.event import JSON, Event, decode, encode
 from agentpipe.intake import column
 from agentpipe.parse.adapter import Moment, process_moment
-from agentpipe.parse.detect import is_event, session_of
-from agentpipe.parse.fields import string
+from agentpipe.parse.detect import is_event
+from agentpipe.parse.input import Input
 from agentpipe.parse.options import ParseOptions
 from agentpipe.parse.run import Run
+from agentpipe.parse.vocabulary.fields import string
 from agentpipe.stage import BaseStage, Demand
 
 __all__ = ["Parse"]
 
 _RUN_IN_HEAD = rb'\{"type":"process_output","run_id":"((?:[^"\\]|\\.)+)"'  # compiled when a line over the limit comes
 _BRACKETS = (b"{", b"[")
+
+#: Runs whose format is said on stderr: a log may hold thousands.
+_MOST_NOTICES = 20
 
 
 def _random_id() -> str:
@@ -44,9 +48,8 @@ class Parse(BaseStage):
         self._new_id = new_id
         # changing
         self._runs: list[Run] = []  # that have not ended, in the order in which they began
-        self._processes: dict[str, Run] = {}  # by the id that `run` gave
-        self._sessions: dict[str, Run] = {}  # of bare lines
-        self._bare: Run | None = None  # the one that a bare line without session belongs to
+        self._processes: dict[str, Input] = {}  # by the id that `run` gave
+        self._bare = Input(self._begin, by_session=True)
         self._names: dict[str, int] = {}  # how often an id was asked for
         self._told = {"sources": 0, "ignored": 0, "raw": 0, "passed_through": 0}
         self._events = 0
@@ -128,17 +131,12 @@ class Parse(BaseStage):
             except ValueError as error:
                 self._not_json(line, str(error), moment, out)
                 return
-            run = self._bare
-            if type(found) is dict:
-                if "payload" in found and is_event(found):
-                    self._event(found, line, moment, out)
-                    return
-                if run is None or not run.session or found.get("session_id") != run.session:
-                    run = self._of_session(found, moment)
-            run = run or self._of_session(found, moment)
-            run.json(found, moment, len(line), out)
+            if type(found) is dict and "payload" in found and is_event(found):
+                self._event(found, line, moment, out)
+            else:
+                _run_of(self._bare, found, moment).json(found, moment, len(line), out)
         else:
-            self._of_nobody(moment).text(line.decode("utf-8", "replace"), moment, out)
+            self._bare.of_nobody(moment).text(line.decode("utf-8", "replace"), moment, out)
 
     def _not_json(self, line: bytes, problem: str, moment: Moment, out: list[Event]) -> None:
         """A line that begins like JSON: broken, cut, or the first of a value over many lines."""
@@ -149,11 +147,11 @@ class Parse(BaseStage):
             except ValueError:
                 pass  # no JSON either way
             else:
-                self._of_session(found, moment).json(found, moment, len(line), out)
+                self._bare.of(found, moment).json(found, moment, len(line), out)
                 return
         if self._refuses(text, problem, column(problem, line)):
             return
-        self._of_nobody(moment).text(text, moment, out)
+        self._bare.of_nobody(moment).text(text, moment, out)
 
     def _refuses(self, text: str, problem: str, place: int = 1) -> bool:
         """Whether a line that begins like JSON and is none ends a strict input."""
@@ -165,101 +163,117 @@ class Parse(BaseStage):
     def _event(self, found: dict[str, JSON], line: bytes, moment: Moment, out: list[Event]) -> None:
         kind: str = found["type"]
         if not kind.startswith("process_"):
-            run = self._processes.get(found["run_id"])
-            if run is None or run.ended:
+            process = self._processes.get(found["run_id"])
+            if process is None:
                 out.append(_as_is(found, line))
                 self._told["passed_through"] += 1
             else:
                 payload = {**found["payload"]}
                 if kind == "gap" and payload.get("ranges"):  # in numbers that are not this run's
                     payload["source_ranges"], payload["ranges"] = payload["ranges"], []
+                run = process.of_nobody(moment)
                 run.kept(payload, process_moment(moment.now, found["timestamp"]), out, kind)
             return
         self._process_event(kind, found, line, moment, out)
 
     def _process_event(self, kind: str, found: dict[str, JSON], line: bytes, moment: Moment, out: list[Event]) -> None:
-        run = self._processes.get(found["run_id"])
-        if run is None or run.ended:
-            run = self._begin_process(found, moment)
+        process = self._processes.get(found["run_id"]) or self._begin_process(found)
         payload: dict[str, JSON] = found["payload"]
         when = self._when
         if found["timestamp"] != when.at or moment.now != when.now:  # lines of one write mostly say one time
             when = self._when = process_moment(moment.now, found["timestamp"])
         if kind == "process_output":
-            self._output(run, payload, when, len(line), out)
+            self._output(process, payload, when, len(line), out)
         elif kind == "process_started":
-            run.process_started(payload, when)
+            process.of_nobody(when).process_started(payload, when)
         elif kind == "process_exited":
-            run.process_exited(payload, when, out)
-            self._runs.remove(run)
+            self._exited(process, found["run_id"], payload, when, out)
         else:
-            run.kept({"format": "agentpipe", "reason": f"unknown type {kind[:100]!r}", "data": payload}, when, out)
+            told = {"format": "agentpipe", "reason": f"unknown type {kind[:100]!r}", "data": payload}
+            process.of_nobody(when).kept(told, when, out)
 
-    def _output(self, run: Run, payload: dict[str, JSON], when: Moment, size: int, out: list[Event]) -> None:
+    def _output(self, process: Input, payload: dict[str, JSON], when: Moment, size: int, out: list[Event]) -> None:
         data = payload.get("data")
         if payload.get("stream") == "stderr":
             text = payload["text"] if type(payload.get("text")) is str else ""
-            run.stderr(text if data is None else _encoded(data), when, out)
+            process.of_nobody(when).stderr(text if data is None else _encoded(data), when, out)
         elif type(data) is dict or type(data) is list:
-            run.json(data, when, size, out)
+            _run_of(process, data, when).json(data, when, size, out)
         else:
             text = string(payload.get("text")) if data is None else _encoded(data)
             if text.lstrip()[:1] not in ("{", "[") or not self._refuses(text, "not JSON"):
-                run.text(text, when, out)
+                process.of_nobody(when).text(text, when, out)
+
+    def _exited(self, process: Input, run_id: str, payload: dict[str, JSON], when: Moment, out: list[Event]) -> None:
+        """A process has ended, and all that its output was about; one that goes on is another run."""
+        process.of_nobody(when)
+        self._told["sources"] += 1
+        for run in process.runs:
+            run.process_exited(payload, when, out)
+            self._runs.remove(run)
+        del self._processes[run_id]
 
     def _oversize(self, event: Event, moment: Moment, out: list[Event]) -> None:
         """A line over the limit: its head and its size are all that is left of it."""
         payload = event.payload
         head = string(payload.get("head"))
         place = re.match(_RUN_IN_HEAD, head.encode("utf-8", "surrogatepass"))
-        run = self._processes.get(decode(b'"' + place[1] + b'"')) if place is not None else None
-        run = run if run is not None and not run.ended else self._of_nobody(moment)
+        process = self._processes.get(decode(b'"' + place[1] + b'"')) if place is not None else None
+        run = (process or self._bare).of_nobody(moment)
         size = payload.get("bytes")
         run.kept(
             {"format": run.format, "reason": f"a line of {size} bytes is over the limit", "text": head}, moment, out
         )
 
-    def _of_nobody(self, moment: Moment) -> Run:
-        """The run of a bare line that names no session."""
-        if self._bare is None:
-            self._bare = self._begin(moment)
-        return self._bare
+    def _begin_process(self, found: dict[str, JSON]) -> Input:
+        """The runs of a process that ``run`` started."""
+        run_id: str = found["run_id"]
+        agent_id: str = found["agent_id"]
+        work_id = string(found.get("work_id"))
 
-    def _of_session(self, found: JSON, moment: Moment) -> Run:
-        """The run of a bare JSON line."""
-        run = self._bare or self._of_nobody(moment)
-        session = session_of(found) if type(found) is dict else ""
-        if not session or session == run.session:
-            return run
-        if not run.session:
-            run.session = session
-        elif session not in run.sessions and run.started:
-            known = self._sessions.get(session)
-            run = known if known is not None else self._begin(moment)
-            run.session = session
-            self._bare = run
-        else:
-            run.session = session if not run.started else run.session
-        self._sessions[session] = run
-        return run
+        def begin(moment: Moment) -> Run:
+            return self._begin(moment, run_id, agent_id, work_id)
 
-    def _begin_process(self, found: dict[str, JSON], moment: Moment) -> Run:
-        """A new run for an event of ``run``; one that has ended and goes on is another run."""
-        run_id = found["run_id"]
-        run = self._processes[run_id] = self._begin(moment, run_id, found["agent_id"], found.get("work_id"))
-        return run
+        process = self._processes[run_id] = Input(begin, by_session=False)
+        return process
 
-    def _begin(self, moment: Moment, given: str = "", agent_id: str = "", work_id: JSON = None) -> Run:
+    def _begin(self, moment: Moment, given: str = "", agent_id: str = "", work_id: str = "") -> Run:
         def name(run: Run) -> str:
-            wanted = self._options.run_id or given or run.session or self._new_id()
-            count = self._names[wanted] = self._names.get(wanted, 0) + 1
-            run_id = wanted if count == 1 else f"{wanted}/{count}"
+            run_id = self._unused(self._options.run_id or given or _own_id(run) or self._new_id())
             self._formats[run_id] = run
+            self._decided(run)
             return run_id
 
-        run = Run(self._options, self._told, name, moment.now, agent_id, string(work_id) or None)
+        run = Run(self._options, self._told, name, moment.now, agent_id, work_id or None)
         self._runs.append(run)
         return run
+
+    def _unused(self, wanted: str) -> str:
+        """An id that is asked for again gets a number."""
+        count = self._names[wanted] = self._names.get(wanted, 0) + 1
+        return wanted if count == 1 else f"{wanted}/{count}"
+
+    def _decided(self, run: Run) -> None:
+        """Say whose output a run was found to be, for the first few of many."""
+        if run.told or len(self._formats) > _MOST_NOTICES:
+            return
+        more = ", and of further runs nothing is said" if len(self._formats) == _MOST_NOTICES else ""
+        self.notices.append(f"parse: detected {run.format}{more}")
+
+
+def _run_of(source: Input, found: JSON, moment: Moment) -> Run:
+    """The run of a decoded line: mostly the one that spoke last, as the line's session says."""
+    run = source.current
+    if run is not None and run.quick and type(found) is dict:
+        session = found.get("session_id")
+        if type(session) is str and session in run.quick and "hook_event_name" not in found:
+            return run
+    return source.of(found, moment)
+
+
+def _own_id(run: Run) -> str:
+    """The session's id, and by whom it is told when that is not the agent itself."""
+    return f"{run.session}/{run.suffix}" if run.session and run.suffix else run.session
 
 
 def _as_is(found: dict[str, JSON], line: bytes) -> Event:

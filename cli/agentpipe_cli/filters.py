@@ -67,7 +67,7 @@ def _run(spec: StageSpec[Any], options: Any) -> int:
     own = {field.name: getattr(options, field.name) for field in dataclasses.fields(spec.options)}
     intake = Intake(spec.reads, max_line=options.max_line, strict=options.strict, warn=warn)
     with _opened(spec, spec.options(**own)) as stage:
-        ending = filter_fds(stage, intake)
+        ending = filter_fds(stage, intake, warn=warn)
     if options.stats:
         warn(json.dumps({"stage": spec.name, **ending.report}, separators=(",", ":")))
     _tell_losses(spec.name, ending)

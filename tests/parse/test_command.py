@@ -24,7 +24,7 @@ def test_a_log_becomes_events(agentpipe: Run) -> None:
         "run_started", "agent_output", "agent_tool_call", "agent_tool_result", "usage_update", "run_iteration",
         "run_completed",
     ]  # fmt: skip
-    stats = json.loads(done.stderr.decode().removeprefix("agentpipe: "))
+    stats = json.loads(done.stderr.decode().splitlines()[-1].removeprefix("agentpipe: "))
     assert stats["in"] == stats["sources"] + stats["ignored"] + stats["raw"] + stats["passed_through"] == 5
     assert stats["formats"] == {SESSION: "claude"}
 

@@ -167,7 +167,7 @@ def _comparable(event: dict[str, Any]) -> tuple[str, Any, Any] | None:
     """An event without what differs: its run, its times, and how the run began and ended."""
     if event["type"] in ("run_started", "run_completed", "run_failed", "run_cancelled"):
         return None
-    payload = {key: value for key, value in event["payload"].items() if key != "elapsed_s"}
+    payload = {key: value for key, value in event["payload"].items() if key not in ("elapsed_s", "ref", "whole")}
     return event["type"], event.get("parent_id"), payload
 
 

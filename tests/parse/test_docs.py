@@ -7,7 +7,7 @@ from pathlib import Path
 import jsonschema
 
 from agentpipe import catalog
-from agentpipe.parse.claude_system import _LINES, _SUBTYPES
+from agentpipe.parse.claude.system import _LINES, _SUBTYPES
 from agentpipe.parse.detect import ADAPTERS
 from agentpipe.parse.options import FORMATS
 from agentpipe.payload import PAYLOADS, event_schema
@@ -25,10 +25,11 @@ def test_every_type_has_a_valid_example() -> None:
 
 def test_formats_are_the_catalog_s_and_documented() -> None:
     assert set(FORMATS) == set(ADAPTERS) == set(catalog.ADAPTERS)
-    documented = re.findall(r"^\| `(\w+)` \| ", (DOCS / "formats.md").read_text(), re.MULTILINE)
+    documented = re.findall(r"^\| `([\w-]+)` \| ", (DOCS / "formats.md").read_text(), re.MULTILINE)
     assert set(FORMATS) <= set(documented)
     for name, row in catalog.ADAPTERS.items():
-        assert row.load() is ADAPTERS[name]
+        assert row.place == ADAPTERS[name]
+        assert row.load().name == name
 
 
 def test_what_claude_code_says_is_in_the_table() -> None:

@@ -17,6 +17,17 @@ export interface Text {
   message_id: string;
   role?: string;
   text: string;
+  whole?: Array<WholeContent>;
+}
+
+/**
+ * Where the whole of something is that an event shows in part: ``ref`` is the id of its first ``content`` event,
+ * and its name in ``GET /api/content/{ref}``; ``bytes`` is the size of the whole.
+ */
+export interface WholeContent {
+  bytes: number;
+  media_type: string;
+  ref: string;
 }
 
 /** A chunk of a raw log. */
@@ -40,6 +51,7 @@ export interface ToolCall {
   name: string;
   title: string;
   tool_use_id: string;
+  whole?: Array<WholeContent>;
 }
 
 /** What the tool gave back. ``content`` may be cut (``truncated``); ``bytes`` is the true size of the whole. */
@@ -54,6 +66,23 @@ export interface ToolResult {
   ok: boolean;
   tool_use_id: string;
   truncated: boolean;
+  whole?: Array<WholeContent>;
+}
+
+/**
+ * A part of something that the event after it shows in part or by name only: a long result, an image.
+ *
+ * Parts stand together in the run, right before that event, and are joined in order: ``text``, or ``base64`` of bytes.
+ * ``ref`` is the id of the first part.
+ */
+export interface Content {
+  base64?: string;
+  bytes: number;
+  media_type: string;
+  part: number;
+  parts: number;
+  ref: string;
+  text?: string;
 }
 
 /** Something went wrong; ``rank`` keeps a failed tool, a warning, a failed turn and bad input apart. */
@@ -236,6 +265,7 @@ export interface Payloads {
   agent_thinking: Text;
   agent_tool_call: ToolCall;
   agent_tool_result: ToolResult;
+  content: Content;
   error: Error;
   file_changed: FileChanged;
   file_operation: Record<string, unknown>;

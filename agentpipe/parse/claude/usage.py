@@ -6,7 +6,7 @@ is a total of the process, so the last one counts and they are never added up; n
 """
 
 from agentpipe.event import JSON
-from agentpipe.parse.fields import mapping, number, string, whole
+from agentpipe.parse.vocabulary.fields import mapping, number, string, whole
 
 __all__ = ["Ledger", "model_of"]
 

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from agentpipe.event import JSON
 from agentpipe.parse.adapter import Draft
-from agentpipe.parse.fields import items, mapping, string, whole
+from agentpipe.parse.vocabulary.fields import items, mapping, string, whole
 
 __all__ = ["Texts"]
 

@@ -6,28 +6,20 @@ else is done with it, because in a live session that is every other line.
 
 from collections.abc import Callable
 
-import msgspec
-
 from agentpipe.event import JSON
 from agentpipe.parse.adapter import Clock, Moment, source_time
-from agentpipe.parse.claude_system import SILENT_SUBTYPES
-from agentpipe.parse.content import flat
-from agentpipe.parse.fields import items, mapping, string
+from agentpipe.parse.claude.system import SILENT_SUBTYPES
+from agentpipe.parse.vocabulary.content import flat
+from agentpipe.parse.vocabulary.fields import items, mapping, string
+from agentpipe.parse.vocabulary.stamp import Stamp
 
 __all__ = ["NOISE", "Line", "blocks_of", "is_result", "line_of", "origin_of"]
 
 
-class Line(msgspec.Struct, gc=False):
-    """A decoded line. *own* is the time that the line itself gives, *at* the one that its events get; *scope* is the
-    tool-use id of the sub-agent that speaks, None for the main agent; *size* is in bytes.
-    """
+class Line(Stamp, gc=False, kw_only=True):
+    """A decoded line; *scope* is what its ``parent_tool_use_id`` says."""
 
     found: dict[str, JSON]
-    moment: Moment
-    size: int
-    own: str | None
-    at: str
-    scope: str | None
     synthetic: bool = False  # whether the CLI itself speaks in the agent's name
 
     @property
@@ -40,7 +32,8 @@ def line_of(found: dict[str, JSON], clock: Clock, moment: Moment, size: int) -> 
     """The line *found*, dated."""
     own = source_time(found["timestamp"]) if "timestamp" in found else None
     scope = found.get("parent_tool_use_id")
-    return Line(found, moment, size, own, clock.at(own, moment), scope if type(scope) is str else None)
+    spoken = scope if type(scope) is str else None
+    return Line(clock.at(own, moment), own is not None, moment.now, size, spoken, found=found)
 
 
 def _silent_part(found: dict[str, JSON]) -> bool:

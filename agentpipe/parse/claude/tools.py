@@ -6,7 +6,8 @@ Kinds are those of the Agent Client Protocol; names that were dropped stay in th
 from typing import TYPE_CHECKING
 
 from agentpipe.event import JSON
-from agentpipe.parse.fields import mapping, string
+from agentpipe.parse.vocabulary import titles
+from agentpipe.parse.vocabulary.fields import string
 
 if TYPE_CHECKING:
     from agentpipe.payload import Kind  # a name for mypy alone: its import is paid at start-up
@@ -58,15 +59,6 @@ _KINDS: "dict[str, Kind]" = {
     "web_search": "fetch",
 }
 
-#: The field of a tool's input that tells a person most, the first that is there.
-_TELLING = (
-    "command", "file_path", "notebook_path", "pattern", "url", "query", "description", "subject", "skill",
-    "path", "task_id", "taskId", "shell_id", "bash_id", "prompt", "question", "plan", "code",
-)  # fmt: skip
-
-#: A title is one line in a list; longer ones are cut.
-_TITLE_CHARACTERS = 120
-
 
 def kind_of(name: str) -> "Kind":
     """The kind of the tool called *name*; ``other`` for one that is not known."""
@@ -75,30 +67,14 @@ def kind_of(name: str) -> "Kind":
 
 def title_of(name: str, given: dict[str, JSON]) -> str:
     """One line for people, such as ``Bash: pytest -q``."""
-    shown = _shown_name(name) if name.startswith("mcp__") else name
-    telling = _telling(name, given)
-    return f"{shown}: {telling}" if telling else shown
+    if name == "TodoWrite":
+        todos = given.get("todos")
+        return titles.title_of(name, given, f"{len(todos)} items" if type(todos) is list else "")
+    if name == "TaskUpdate":
+        return titles.title_of(name, given, f"#{given.get('taskId')} {string(given.get('status'))}".strip())
+    return titles.title_of(_shown_name(name) if name.startswith("mcp__") else name, given)
 
 
 def _shown_name(name: str) -> str:
     """``mcp__server__tool`` as ``server/tool``."""
     return name[5:].replace("__", "/", 1)
-
-
-def _telling(name: str, given: dict[str, JSON]) -> str:
-    if name == "TodoWrite":
-        todos = given.get("todos")
-        return f"{len(todos)} items" if type(todos) is list else ""
-    if name == "TaskUpdate":
-        return f"#{given.get('taskId')} {string(given.get('status'))}".strip()
-    for field in _TELLING:
-        if field in given and type(given[field]) is str and given[field]:
-            return _one_line(given[field])
-    return _one_line(next((string(value) for value in mapping(given).values() if string(value)), ""))
-
-
-def _one_line(text: str) -> str:
-    if len(text) > 4 * _TITLE_CHARACTERS:
-        text = text[: 4 * _TITLE_CHARACTERS]
-    line = " ".join(text.split())
-    return line if len(line) <= _TITLE_CHARACTERS else line[: _TITLE_CHARACTERS - 1] + "…"

@@ -10,16 +10,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from agentpipe.event import JSON
-from agentpipe.parse.adapter import Clock, Draft, Moment, Outcome
-from agentpipe.parse.claude_calls import Calls
-from agentpipe.parse.claude_line import NOISE, Line, blocks_of, is_result, line_of, origin_of
-from agentpipe.parse.claude_system import error, small_line, system_line
-from agentpipe.parse.claude_texts import Texts
-from agentpipe.parse.claude_usage import Ledger, model_of
-from agentpipe.parse.content import flat, shortened
-from agentpipe.parse.fields import items, mapping, string, whole
+from agentpipe.parse.adapter import Clock, Draft, Moment, Outcome, Sureness
+from agentpipe.parse.claude.calls import ClaudeCalls
+from agentpipe.parse.claude.line import NOISE, Line, blocks_of, is_result, line_of, origin_of
+from agentpipe.parse.claude.system import small_line, system_line
+from agentpipe.parse.claude.texts import Texts
+from agentpipe.parse.claude.todo import Todo
+from agentpipe.parse.claude.usage import Ledger, model_of
 from agentpipe.parse.options import ParseOptions
-from agentpipe.parse.plans import Plans
+from agentpipe.parse.vocabulary.calls import Calls
+from agentpipe.parse.vocabulary.content import flat, shortened
+from agentpipe.parse.vocabulary.drafts import error
+from agentpipe.parse.vocabulary.fields import items, mapping, string, whole
+from agentpipe.parse.vocabulary.plans import Plans
 
 __all__ = ["Claude"]
 
@@ -27,8 +30,9 @@ _TEXT_BLOCKS = {"text": ("agent_output", "text"), "thinking": ("agent_thinking",
 _CALL_BLOCKS = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 _MEDIA_BLOCKS = frozenset({"image", "document"})
 
-#: Types that no other agent prints; the rest is recognised by more than its type.
-_OWN_TYPES = frozenset({"stream_event", "rate_limit_event", "control_request", "control_response"})
+#: Types that make a line Claude Code's, alone or with more of what it has.
+_OWN_TYPES = frozenset({"rate_limit_event", "control_request", "control_response"})
+_TYPES = _OWN_TYPES | {"assistant", "result", "stream_event", "system", "user"}
 
 #: What the CLI says in the user's name when it was interrupted; a result line does not always follow, nor a status.
 _INTERRUPTED = "[Request interrupted by user"
@@ -38,6 +42,8 @@ class Claude:
     """The adapter of Claude Code for the lines of one run; see `agentpipe.parse.adapter.Adapter`."""
 
     name = "claude"
+    agent = "claude"
+    suffix = ""
 
     def __init__(self, options: ParseOptions, clock: Clock) -> None:
         # given
@@ -49,7 +55,9 @@ class Claude:
         self.sessions: set[str] = set()
         self._plans = Plans(clock, options.progress_interval)
         self._texts = Texts()
-        self._calls = Calls(clock, self._plans, options.max_content)
+        self._calls = ClaudeCalls(
+            Calls(options.max_content, wholes=not options.no_contents), Todo(self._plans), options.max_content
+        )
         self._ledger = Ledger()
         self._denied: set[str] = set()
         self._lines = 0
@@ -61,17 +69,19 @@ class Claude:
         self._interrupted = 0  # the last line by which somebody said stop; lines count from 1
 
     @staticmethod
-    def recognises(found: Mapping[str, JSON]) -> bool:
-        """Whether a decoded line is surely Claude Code's."""
+    def recognises(found: Mapping[str, JSON]) -> Sureness:
+        """Claude Code's own words are sure; what others print as well is likely, as long as no mark of theirs is in."""
         kind = found.get("type")
-        if kind == "system":
-            return type(found.get("subtype")) is str
-        if kind in ("assistant", "user"):
-            transcript = "parentUuid" in found or "sessionId" in found
-            return type(found.get("message")) in (dict, str) and not transcript
-        if kind == "result":
-            return type(found.get("subtype")) is str or type(found.get("is_error")) is bool
-        return type(kind) is str and kind in _OWN_TYPES
+        if type(kind) is not str or kind not in _TYPES or "parentUuid" in found or "sessionId" in found:
+            return Sureness.NO
+        if kind in _OWN_TYPES or "uuid" in found or "claude_code_version" in found:
+            return Sureness.NO if "qwen_code_version" in found else Sureness.SURE
+        return Sureness.LIKELY if _looks_right(kind, found) else Sureness.NO
+
+    @staticmethod
+    def session_of(found: Mapping[str, JSON]) -> str:
+        """Every line of the stream has it."""
+        return string(found.get("session_id"))
 
     def read(self, found: dict[str, JSON], moment: Moment, size: int) -> list[Draft]:
         """The drafts of one line; *size* is its length in bytes."""
@@ -87,7 +97,7 @@ class Claude:
         if reader is not None:
             if kind != "system":
                 self.ready = True
-            if self._plans.due_s is not None and (line.own is not None or moment.at is not None):
+            if self._plans.due_s is not None and (line.own or moment.at is not None):
                 return [*self._plans.tick(line.at), *reader(self, line)]
             return reader(self, line)
         drafts = small_line(kind, found, line.at)
@@ -324,6 +334,15 @@ class Claude:
     def _raw(self, line: Line, reason: str, data: JSON = None) -> Draft:
         kept = line.found if data is None else data
         return Draft("raw", {"format": self.name, "reason": reason, "data": kept}, line.at, line.scope)
+
+
+def _looks_right(kind: str, found: Mapping[str, JSON]) -> bool:
+    """Whether a line of a type that others print too has what Claude Code's has."""
+    if kind == "system":
+        return type(found.get("subtype")) is str
+    if kind in ("assistant", "user"):
+        return type(found.get("message")) in (dict, str)
+    return type(found.get("subtype")) is str or type(found.get("is_error")) is bool
 
 
 def _code(found: dict[str, JSON]) -> str:

@@ -9,9 +9,10 @@ from typing import TypeAlias
 
 from agentpipe.event import JSON, timestamp
 from agentpipe.parse.adapter import Draft
-from agentpipe.parse.fields import mapping, number, string, whole
+from agentpipe.parse.vocabulary.drafts import error, log
+from agentpipe.parse.vocabulary.fields import mapping, number, string, whole
 
-__all__ = ["SILENT_LINES", "SILENT_SUBTYPES", "error", "log", "small_line", "system_line"]
+__all__ = ["SILENT_LINES", "SILENT_SUBTYPES", "small_line", "system_line"]
 
 Reader: TypeAlias = Callable[[dict[str, JSON], str], "list[Draft]"]
 
@@ -50,18 +51,6 @@ def small_line(kind: str, found: dict[str, JSON], at: str) -> list[Draft] | None
     if reader is not None:
         return reader(found, at)
     return _control_request(found, at) if kind == "control_request" else None
-
-
-def log(level: str, message: str, at: str, source: str, **more: JSON) -> list[Draft]:
-    """An ``agent_log_entry``; values of *more* that are empty are left out."""
-    extra = {key: value for key, value in more.items() if value}
-    return [Draft("agent_log_entry", {"level": level, "message": message, "source": source, **extra}, at)]
-
-
-def error(rank: str, message: str, at: str, scope: str | None = None, /, **more: JSON) -> list[Draft]:
-    """An ``error``; values of *more* that are None or empty are left out."""
-    extra = {key: value for key, value in more.items() if value not in (None, "")}
-    return [Draft("error", {"rank": rank, "message": message, **extra}, at, scope)]
 
 
 def _api_retry(found: dict[str, JSON], at: str) -> list[Draft]:

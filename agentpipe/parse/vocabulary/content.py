@@ -5,12 +5,17 @@ named, never carried.
 """
 
 from agentpipe.event import JSON, encode
-from agentpipe.parse.fields import items, mapping, string
+from agentpipe.parse.adapter import Whole
+from agentpipe.parse.vocabulary.fields import items, mapping, string
 
-__all__ = ["capped", "cut", "flat", "shortened", "size_of"]
+__all__ = ["capped", "cut", "flat", "media_of", "shortened", "size_of"]
 
 #: All strings of one input together may be this many times the limit: a MultiEdit of many edits keeps its structure.
 _BUDGET = 4
+
+
+#: Blocks whose data are named in a text, and handed on beside it.
+_MEDIA = frozenset({"image", "document", "audio", "video"})
 
 
 def size_of(text: str) -> int:
@@ -90,7 +95,7 @@ def _block(block: JSON) -> str:
     kind = found.get("type")
     if kind == "text" and type(found.get("text")) is str:
         return string(found["text"])
-    if kind in ("image", "document", "audio", "video"):
+    if kind in _MEDIA:
         return _media(kind, mapping(found.get("source")) or found)
     if kind == "tool_reference":
         return f"[tool {string(found.get('tool_name'))}]"
@@ -109,6 +114,20 @@ def _media(kind: str, source: dict[str, JSON]) -> str:
         padding = data[-2:].count("=")
         return f"[{name}, {len(data) * 3 // 4 - padding} bytes]"
     return f"[{name} {string(source.get('url'))}]".replace(" ]", "]")
+
+
+def media_of(content: JSON) -> tuple[Whole, ...]:
+    """The images and files in the blocks of a result or a message, whole."""
+    found = (mapping(block) for block in items(content))
+    media = [_whole(block) for block in found if block.get("type") in _MEDIA]
+    return tuple(whole for whole in media if whole is not None)
+
+
+def _whole(block: dict[str, JSON]) -> Whole | None:
+    source = mapping(block.get("source")) or block
+    data = string(source.get("data"))
+    name = string(source.get("media_type")) or string(source.get("mimeType"))
+    return Whole(name or "application/octet-stream", data, source.get("type") != "text") if data else None
 
 
 def _json(value: JSON) -> str:

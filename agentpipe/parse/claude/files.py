@@ -1,43 +1,44 @@
-"""Which file a tool changed, and by how many lines.
+"""Which file a tool of Claude Code changed, and by how many lines.
 
 The rule this module keeps: only what was really written is told. A failed call and a staged one (``staged: true``)
 changed nothing; where lines cannot be counted honestly, they are left out.
 """
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from agentpipe.event import JSON
-from agentpipe.parse.content import size_of
-from agentpipe.parse.fields import items, mapping, string, whole
+from agentpipe.parse.adapter import Draft
+from agentpipe.parse.vocabulary.fields import items, mapping, string, whole
+from agentpipe.parse.vocabulary.files import changed, edited, lines_of
+from agentpipe.parse.vocabulary.stamp import Stamp
+
+if TYPE_CHECKING:
+    from agentpipe.payload import Change  # a name for mypy alone: its import is paid at start-up
 
 __all__ = ["file_change"]
 
 
 def file_change(
-    name: str, given: dict[str, JSON], result: dict[str, JSON], text: str, tool_use_id: str, limit: int
-) -> dict[str, JSON] | None:
-    """The payload of ``file_changed`` for a successful call of a file tool, or None when nothing was written.
+    name: str,
+    given: dict[str, JSON],
+    result: dict[str, JSON],
+    text: str,
+    tool_use_id: str,
+    limit: int,
+    stamp: Stamp,
+) -> list[Draft]:
+    """The ``file_changed`` of a successful call of a file tool; nothing when nothing was written.
 
     *given* is the call's input, *result* its structured result (empty when the source has none), *text* what the tool
     said. A patch of more than *limit* bytes is left out.
     """
     path = string(given.get("file_path") or given.get("notebook_path") or result.get("filePath"))
     if not path or result.get("staged") is True:
-        return None
-    change: dict[str, JSON] = {
-        "path": path,
-        "change": "created" if _created(name, given, result, text) else "modified",
-        "source": "tool",
-        "tool_use_id": tool_use_id,
-    }
+        return []
+    change: Change = "created" if _created(name, given, result, text) else "modified"
     hunks = items(result.get("structuredPatch"))
     counts = _from_patch(hunks) if hunks else _from_input(name, given, result)
-    if counts is not None:
-        change["added"], change["removed"] = counts
-    patch = _unified(hunks)
-    if patch and size_of(patch) <= limit:
-        change["patch"] = patch
-    return change
+    return [changed(stamp, path, change, tool_use_id, counts=counts, patch=_unified(hunks), limit=limit)]
 
 
 def _created(name: str, given: dict[str, JSON], result: dict[str, JSON], text: str) -> bool:
@@ -64,11 +65,11 @@ def _from_input(name: str, given: dict[str, JSON], result: dict[str, JSON]) -> t
             return None
         counts = [_edited(edit) for edit in edits]
         return sum(added for added, _ in counts), sum(removed for _, removed in counts)
-    new = len(_lines(string(given.get("new_source"))))
+    new = len(lines_of(string(given.get("new_source"))))
     if given.get("edit_mode") == "insert":
         return new, 0
     old = result.get("old_source")
-    return (new, len(_lines(old))) if type(old) is str else None
+    return (new, len(lines_of(old))) if type(old) is str else None
 
 
 def _written(given: dict[str, JSON], result: dict[str, JSON]) -> tuple[int, int] | None:
@@ -76,30 +77,11 @@ def _written(given: dict[str, JSON], result: dict[str, JSON]) -> tuple[int, int]
     if result.get("type") == "update":
         same = type(result.get("structuredPatch")) is list and result.get("originalFile") == given.get("content")
         return (0, 0) if same else None
-    return len(_lines(string(given.get("content")))), 0
+    return len(lines_of(string(given.get("content")))), 0
 
 
 def _edited(edit: dict[str, JSON]) -> tuple[int, int]:
-    """What differs between the old and the new text, without the lines that both begin and end with."""
-    old, new = _lines(string(edit.get("old_string"))), _lines(string(edit.get("new_string")))
-    head = _shared(old, new)
-    tail = min(_shared(old[::-1], new[::-1]), len(old) - head, len(new) - head)
-    return len(new) - head - tail, len(old) - head - tail
-
-
-def _shared(one: Sequence[str], other: Sequence[str]) -> int:
-    count = 0
-    for mine, theirs in zip(one, other, strict=False):
-        if mine != theirs:
-            break
-        count += 1
-    return count
-
-
-def _lines(text: str) -> list[str]:
-    """Lines end at LF alone; a last one without it counts."""
-    parts = text.split("\n")
-    return parts[:-1] if parts[-1] == "" else parts
+    return edited(string(edit.get("old_string")), string(edit.get("new_string")))
 
 
 def _unified(hunks: list[JSON]) -> str:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 
 from agentpipe.event import JSON, encode
-from agentpipe.parse.adapter import Clock, Draft, Moment, Outcome
+from agentpipe.parse.adapter import Clock, Draft, Moment, Outcome, Sureness
 from agentpipe.parse.options import ParseOptions
 
 __all__ = ["Plain", "without_ansi"]
@@ -27,6 +27,8 @@ class Plain:
     """The adapter of text for the lines of one run; see `agentpipe.parse.adapter.Adapter`."""
 
     name = "plain"
+    agent = "plain"
+    suffix = ""
 
     def __init__(self, options: ParseOptions, clock: Clock) -> None:  # noqa: ARG002 - every adapter's shape
         # given
@@ -38,9 +40,14 @@ class Plain:
         self._lines = 0
 
     @staticmethod
-    def recognises(found: Mapping[str, JSON]) -> bool:  # noqa: ARG004 - every adapter's shape
+    def recognises(found: Mapping[str, JSON]) -> Sureness:  # noqa: ARG004 - every adapter's shape
         """Never: text is what is left when nobody else knows."""
-        return False
+        return Sureness.NO
+
+    @staticmethod
+    def session_of(found: Mapping[str, JSON]) -> str:  # noqa: ARG004 - every adapter's shape
+        """Text has no sessions."""
+        return ""
 
     def read(self, found: dict[str, JSON], moment: Moment, size: int) -> list[Draft]:  # noqa: ARG002 - every adapter's shape
         """A line that happens to be JSON is a text as well."""

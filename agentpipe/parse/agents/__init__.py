@@ -1,0 +1,1 @@
+"""One agent's vocabulary a file; Claude Code, which speaks three, has a room of its own."""

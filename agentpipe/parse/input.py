@@ -1,0 +1,71 @@
+"""Where lines come from, and whose run each belongs to: the bare input, or one process that ``run`` started.
+
+The rules this module keeps: a line that surely is another agent's begins a run of its own, and one that names another
+session does so in the bare input; whatever says nothing about itself belongs to the run that spoke last.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from agentpipe.event import JSON
+from agentpipe.parse.adapter import Moment, Sureness
+from agentpipe.parse.detect import adapter, recognised, surely
+from agentpipe.parse.run import Run
+
+__all__ = ["Input"]
+
+#: A format and a session of it.
+_Key: TypeAlias = tuple[str, str]
+
+
+class Input:
+    """The runs of one input. *begin* makes a new one; *by_session* says whether sessions are runs of their own, which
+    they are not inside one process.
+    """
+
+    def __init__(self, begin: Callable[[Moment], Run], *, by_session: bool) -> None:
+        # given
+        self._begin = begin
+        self._by_session = by_session
+        # changing
+        self.runs: list[Run] = []  # in the order in which they began
+        self.current: Run | None = None  # the one that spoke last
+        self._known: dict[_Key, Run] = {}
+
+    def of_nobody(self, moment: Moment) -> Run:
+        """The run of a line that says nothing about itself."""
+        if self.current is None:
+            self.current = self._new(moment)
+        return self.current
+
+    def of(self, found: JSON, moment: Moment) -> Run:
+        """The run of a decoded line."""
+        run = self.of_nobody(moment)
+        name = self._format_of(found, run)
+        if name is None:
+            return run
+        session = adapter(name).session_of(found) if self._by_session and type(found) is dict else ""
+        foreign = run.decided not in ("", name)
+        if not session and not foreign:
+            return run
+        key = (name, session)
+        owner = self._known.get(key)
+        if owner is None:
+            mine = not foreign and (not run.started or not run.sessions or session in run.sessions)
+            owner = self._known[key] = run if mine else self._new(moment)
+        self.current = owner
+        return owner
+
+    def _format_of(self, found: JSON, run: Run) -> str | None:
+        """The format of *found*: that of *run*, unless it surely is another's; None while nobody knows."""
+        name = run.decided
+        if not name:
+            return recognised(found)
+        if run.told or (type(found) is dict and adapter(name).recognises(found) is not Sureness.NO):
+            return name
+        return surely(found) or name
+
+    def _new(self, moment: Moment) -> Run:
+        run = self._begin(moment)
+        self.runs.append(run)
+        return run
