@@ -33,5 +33,5 @@ def test_formats_are_the_catalog_s_and_documented() -> None:
 
 
 def test_what_claude_code_says_is_in_the_table() -> None:
-    text = (DOCS / "formats.md").read_text()
+    text = (DOCS / "formats" / "claude.md").read_text()
     assert {name for name in {*_SUBTYPES, *_LINES} if f"`{name}`" not in text and f"/{name}`" not in text} == set()
