@@ -1,1 +1,0 @@
-"""What a raw log holds, counted without the code under test: one file a format, each with ``counted``."""
