@@ -5,19 +5,15 @@ is never early and, unless the reader is behind, never late; a reader that is be
 or read ahead meanwhile. Memory is bounded by one block and one line, however long the log is.
 """
 
-import gzip
-import os
 import select
-import stat
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
 
-from agentpipe.errors import InputMissing, OptionError, OutputError, ReaderGone
+from agentpipe.errors import OptionError, ReaderGone
 from agentpipe.io.clock import Clock, now
+from agentpipe.io.saved_log import Source, opened
 from agentpipe.io.signals import SignalWatch
-from agentpipe.io.streams import READ_BYTES, Outlet, read_some
+from agentpipe.io.streams import READ_BYTES, Outlet
 from agentpipe.replay import FASTEST, Schedule, moment, restamped
 
 __all__ = ["Player", "Playing"]
@@ -105,7 +101,7 @@ class Player:
     def _play_file(self, path: str) -> None:
         before, stamped = self._number, self._schedule.stamped
         self._schedule.rewind()
-        with _opened(path) as source:
+        with opened(path) as source:
             for line in self._lines(source):
                 if not self._wanted():
                     return
@@ -114,14 +110,14 @@ class Player:
         if timed and self._number - before > 1 and self._schedule.stamped == stamped and self._signal is None:
             self._warn(f"{path}: no line has a timestamp, so it was played as fast as possible")
 
-    def _lines(self, source: "_Source") -> Iterator[bytes]:
+    def _lines(self, source: Source) -> Iterator[bytes]:
         """Line after line with its line end; where single lines do not matter, block after block of whole ones."""
         cutter = _Cutter(whole_blocks=not self._by_line)
         while data := self._read(source):
             yield from cutter.feed(data)
         yield from cutter.finish()
 
-    def _read(self, source: "_Source") -> bytes:
+    def _read(self, source: Source) -> bytes:
         """The next block; waits for a pipe or terminal in poll, so that signals and a gone reader are noticed."""
         fd = source.fd_to_poll
         while fd is not None and self._signal is None:
@@ -224,81 +220,3 @@ class _Cutter:
         whole = b"".join(self._tail)
         self._tail, self._held = [], 0
         return [whole]
-
-
-class _Source(Protocol):
-    """A log being read: ``read`` gives a block, ``b""`` at its end, None when there is nothing yet."""
-
-    fd_to_poll: int | None
-
-    def read(self) -> bytes | None: ...
-    def __enter__(self) -> Self: ...
-    def __exit__(self, *details: object) -> None: ...
-
-
-def _opened(path: str) -> _Source:
-    """The log at *path*, opened lazily. Raises InputMissing."""
-    if path == "-":
-        return _Plain(0, path)
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise InputMissing(path, os.strerror(error.errno or 0)) from None
-    try:
-        packed = os.pread(fd, 2, 0) == b"\x1f\x8b"
-    except OSError:  # a pipe or a terminal cannot be looked into
-        packed = False
-    return _Packed(fd, path) if packed else _Plain(fd, path)
-
-
-class _Plain:
-    """A descriptor; one that is no regular file is polled before each read."""
-
-    def __init__(self, fd: int, path: str) -> None:
-        self._fd = fd
-        self._path = path
-        self.fd_to_poll = None if _is_regular(fd) else fd
-
-    def read(self) -> bytes | None:
-        try:
-            return read_some(self._fd)
-        except OutputError as error:
-            raise InputMissing(self._path, error.problem) from None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        if self._fd > 2:
-            os.close(self._fd)
-
-
-class _Packed:
-    """A gzip file."""
-
-    fd_to_poll: int | None = None
-
-    def __init__(self, fd: int, path: str) -> None:
-        self._path = path
-        self._raw = os.fdopen(fd, "rb")
-        self._file = gzip.GzipFile(fileobj=self._raw)
-
-    def read(self) -> bytes | None:
-        try:
-            return self._file.read1(READ_BYTES)
-        except (OSError, EOFError, zlib.error) as error:
-            raise InputMissing(self._path, f"damaged gzip: {error}") from None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        self._file.close()
-        self._raw.close()
-
-
-def _is_regular(fd: int) -> bool:
-    try:
-        return stat.S_ISREG(os.fstat(fd).st_mode)
-    except OSError:
-        return False
