@@ -33,6 +33,9 @@ STAGES = {
 
 ADAPTERS = {
     "claude": Row("agentpipe.parse.claude.stream:Claude", "Claude Code: stream-json, json"),
+    "claude-hooks": Row("agentpipe.parse.claude.hooks:ClaudeHooks", "Claude Code: payloads of its hooks"),
+    "copilot": Row("agentpipe.parse.agents.copilot:Copilot", "GitHub Copilot CLI: output-format json, session files"),
+    "gemini": Row("agentpipe.parse.agents.gemini:Gemini", "Gemini CLI: stream-json, json"),
     "plain": Row("agentpipe.parse.agents.plain:Plain", "any text, line by line"),
 }
 

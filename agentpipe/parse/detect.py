@@ -19,6 +19,9 @@ __all__ = ["ADAPTERS", "adapter", "for_program", "is_event", "likeliest", "recog
 #: The formats by name, in the order in which they are asked, and where each lives.
 ADAPTERS = {
     "claude": "agentpipe.parse.claude.stream:Claude",
+    "claude-hooks": "agentpipe.parse.claude.hooks:ClaudeHooks",
+    "copilot": "agentpipe.parse.agents.copilot:Copilot",
+    "gemini": "agentpipe.parse.agents.gemini:Gemini",
     "plain": "agentpipe.parse.agents.plain:Plain",
 }
 
