@@ -1,0 +1,455 @@
+"""GitHub Copilot CLI: ``copilot -p … --output-format json``, and the session file that it keeps (the same lines).
+
+The rules this module keeps: a full message replaces its parts, whichever of the two lines that repeat a thought come;
+the run's end is what ``result.exitCode`` says, because the process exits with 0 even when it failed; a premium request
+is no money, so no cost is told; tokens that are not given are left out.
+
+Source: the generated types of ``@github/copilot-sdk`` and recorded sessions of 1.0.36; see ``docs/formats/copilot.md``.
+"""
+
+from collections.abc import Callable, Mapping
+
+from agentpipe.event import JSON
+from agentpipe.parse.adapter import Clock, Draft, Moment, Outcome, Sureness, source_time
+from agentpipe.parse.agents.copilot_tools import FILE_TOOLS, TODO_TOOLS, exit_code_of, files_of, kind_of, steps_of
+from agentpipe.parse.options import ParseOptions
+from agentpipe.parse.vocabulary.account import Account
+from agentpipe.parse.vocabulary.content import flat, media_of, shortened
+from agentpipe.parse.vocabulary.drafts import error, log
+from agentpipe.parse.vocabulary.fields import items, mapping, string, whole
+from agentpipe.parse.vocabulary.stamp import Stamp
+from agentpipe.parse.vocabulary.titles import title_of
+from agentpipe.parse.vocabulary.usage import Tokens, tokens, update
+
+__all__ = ["Copilot"]
+
+#: What says nothing to a viewer: the program's own state, or what another line repeats.
+_SILENT = frozenset({
+    "assistant.message_start", "assistant.streaming_delta", "assistant.tool_call_delta", "assistant.turn_end",
+    "assistant.turn_start", "auto_mode_switch.completed", "auto_mode_switch.requested", "capabilities.changed",
+    "command.completed", "command.execute", "command.queued", "commands.changed", "elicitation.completed",
+    "exit_plan_mode.completed", "external_tool.completed", "external_tool.requested", "hook.progress", "hook.start",
+    "mcp.oauth_completed", "mcp_app.tool_call_complete", "pending_messages.modified", "permission.completed",
+    "sampling.completed", "sampling.requested", "session.background_tasks_changed", "session.custom_agents_updated",
+    "session.extensions_loaded", "session.idle", "session.mcp_servers_loaded", "session.mode_changed",
+    "session.permissions_changed", "session.plan_changed", "session.remote_steerable_changed",
+    "session.skills_loaded", "session.title_changed", "session.workspace_file_changed", "subagent.deselected",
+    "subagent.selected", "system.message", "tool.execution_partial_result", "tool.execution_progress",
+    "tool.user_requested", "user_input.completed",
+})  # fmt: skip
+
+#: Before these nothing of the run has happened, and its session may yet be named.
+_BEFORE_START = _SILENT | {"session.mcp_server_status_changed", "session.tools_updated", "session.info"}
+
+#: Types told as a log entry: the level, and the fields that may say it, the first that is there.
+_LOGGED = {
+    "assistant.intent": ("info", ("intent",)),
+    "session.compaction_start": ("info", ()),
+    "session.custom_notification": ("info", ("message", "content", "name")),
+    "session.handoff": ("info", ("summary", "context")),
+    "session.info": ("info", ("message",)),
+    "session.snapshot_rewind": ("info", ()),
+    "session.truncation": ("info", ()),
+    "skill.invoked": ("info", ("name",)),
+    "subagent.started": ("info", ("agentDisplayName", "agentName")),
+    "system.notification": ("info", ("content",)),
+}
+
+#: The agent waits for a human: what for, and the field of the data that says it.
+_ASKING = {
+    "elicitation.requested": ("elicitation", "message"),
+    "exit_plan_mode.requested": ("exit_plan_mode", "summary"),
+    "mcp.oauth_required": ("mcp_oauth", "serverName"),
+    "user_input.requested": ("ask_user", "question"),
+}
+
+_CALLS = ("inputTokens", "outputTokens", "cacheReadTokens", "cacheWriteTokens")
+
+
+class Copilot(Account):
+    """The adapter of the Copilot CLI for the lines of one run."""
+
+    name = "copilot"
+    agent = "copilot"
+
+    def __init__(self, options: ParseOptions, clock: Clock) -> None:
+        super().__init__(options, clock)
+        # changing
+        self._requested: dict[str, tuple[str, dict[str, JSON], Stamp]] = {}  # calls that have not started
+        self._thinking: dict[str | None, str] = {}  # the thought of each scope that is open
+        self._thought: dict[str | None, str] = {}  # the last one that was told whole
+        self._agents: dict[str, str] = {}  # the call that started each sub-agent
+        self._context: int | None = None  # tokens in the model's window
+        self._output = 0  # tokens of messages, when nothing better is told
+        self._said = ""  # the last text of the main agent
+        self._problem = ""  # the last failure of the session
+        self._aborted = False
+        self._shut: bool | None = None  # whether the session's own end went well
+
+    @staticmethod
+    def recognises(found: Mapping[str, JSON]) -> Sureness:
+        """A dotted type with ``data`` and ``parentId`` is nobody else's; the ``result`` is known by ``exitCode``."""
+        kind = found.get("type")
+        if type(kind) is not str:
+            return Sureness.NO
+        if kind == "result":
+            return Sureness.SURE if "exitCode" in found and "sessionId" in found else Sureness.NO
+        if type(found.get("data")) is not dict or "specversion" in found:
+            return Sureness.NO
+        if "parentId" in found and "id" in found:
+            return Sureness.SURE if "." in kind or kind == "abort" else Sureness.LIKELY
+        return Sureness.LIKELY if kind in _READERS or kind in _SILENT else Sureness.NO
+
+    @staticmethod
+    def session_of(found: Mapping[str, JSON]) -> str:
+        """Named at the start; the ``result`` names it too, but ends what its own lines did not name."""
+        data = found.get("data")
+        return string(data.get("sessionId")) if type(data) is dict and found.get("type") == "session.start" else ""
+
+    def read(self, found: dict[str, JSON], moment: Moment, size: int) -> list[Draft]:
+        """The drafts of one line; *size* is its length in bytes."""
+        kind = string(found.get("type"))
+        if kind in _SILENT:
+            return []
+        data = mapping(found.get("data"))
+        stamp = self.stamp(source_time(found.get("timestamp")), moment, size, self._scope(found, data))
+        self.ready = self.ready or kind not in _BEFORE_START
+        ticks = self.ticks(stamp, moment)
+        reader = _READERS.get(kind)
+        if reader is not None:
+            told = reader(self, found if kind == "result" else data, stamp)
+        elif kind in _LOGGED:
+            told = self._logged(kind, data, stamp)
+        elif kind in _ASKING:
+            told = self._asked(kind, data, stamp)
+        elif kind == "user.message":
+            told = self._user(data, string(found.get("id")), stamp)
+        else:
+            told = [self.raw(stamp, f"unknown type {shortened(kind, 100)!r}", found)]
+        return ticks + told if ticks else told
+
+    def finish(self, moment: Moment) -> list[Draft]:
+        """Tell the calls that were asked for and never started, and the texts that were cut."""
+        late = [self._called(call_id, *asked) for call_id, asked in self._requested.items()]
+        self._requested.clear()
+        return late + super().finish(moment)
+
+    def outcome(self) -> Outcome:
+        """How the run ended by the last ``result``; a session file has its shutdown instead."""
+        outcome = self.turns.outcome(cancelled=self._aborted)
+        if self.turns.count or self._shut is None:
+            return outcome
+        fields = dict(outcome.fields)
+        if not self._shut:
+            fields["error"] = self._problem or "the session ended with an error"
+        elif self._said:
+            fields["result"] = shortened(self._said, self.limit)
+        return Outcome(self._shut, self._aborted, None, fields)
+
+    def _scope(self, found: dict[str, JSON], data: dict[str, JSON]) -> str | None:
+        """The call that started the sub-agent that speaks; None when the main agent does."""
+        parent = data.get("parentToolCallId")
+        if type(parent) is str and parent:
+            return parent
+        agent = found.get("agentId")
+        if type(agent) is not str or not agent:
+            return None
+        if found.get("type") == "subagent.started" and string(data.get("toolCallId")):
+            self._agents[agent] = string(data["toolCallId"])
+        return self._agents.get(agent, agent)
+
+    # ---- session
+
+    def _start(self, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:  # noqa: ARG002 - every reader's shape
+        context = mapping(data.get("context"))
+        self.learn(
+            session_id=string(data.get("sessionId")),
+            agent_version=string(data.get("copilotVersion")),
+            model=string(data.get("selectedModel")),
+            cwd=string(context.get("cwd")) or string(data.get("cwd")),
+        )
+        return []
+
+    def _tools(self, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
+        if stamp.scope is None:
+            self.learn(model=string(data.get("model")) or string(data.get("newModel")))
+        return []
+
+    def _window(self, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:  # noqa: ARG002 - every reader's shape
+        self._context = whole(data.get("currentTokens"))
+        return []
+
+    def _server(self, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
+        if data.get("status") != "failed":
+            return []
+        said = string(data.get("error")) or "could not be reached"
+        return error("warning", f"MCP server {string(data.get('serverName'))}: {said}", stamp.at, stamp.scope)
+
+    def _failed(self, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
+        self._problem = string(data.get("message")) or "the session failed"
+        return error(
+            "agent", self._problem, stamp.at, stamp.scope,
+            code=string(data.get("errorType")), status=whole(data.get("statusCode")),
+        )  # fmt: skip
+
+    def _warned(self, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
+        said = next((string(data.get(name)) for name in ("message", "errorMessage", "error") if data.get(name)), "")
+        code = string(data.get("warningType")) or string(data.get("errorCode"))
+        return error(
+            "warning", said or "a call of the model failed", stamp.at, stamp.scope,
+            code=code, status=whole(data.get("statusCode")),
+        )  # fmt: skip
+
+    def _compacted(self, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
+        if data.get("success") is False:
+            said = string(data.get("error")) or "the conversation could not be compacted"
+            return error("warning", said, stamp.at, stamp.scope)
+        removed = whole(data.get("tokensRemoved"))
+        more = f": {removed} tokens removed" if removed else ""
+        return log("info", f"compacted the conversation{more}", stamp.at, "session.compaction_complete")
+
+    def _hooked(self, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
+        if data.get("success") is not False:
+            return []
+        said = string(mapping(data.get("error")).get("message")) or "failed"
+        return error("warning", f"hook {string(data.get('hookType'))}: {said}", stamp.at, stamp.scope)
+
+    def _abort(self, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
+        self._aborted = True
+        return log("warning", f"aborted: {string(data.get('reason')) or 'no reason given'}", stamp.at, "abort")
+
+    def _shutdown(self, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
+        self._shut = data.get("shutdownType") != "error"
+        out: list[Draft] = []
+        if not self._shut:
+            self._problem = string(data.get("errorReason")) or self._problem
+            out = error("agent", self._problem or "the session ended with an error", stamp.at)
+        total: Tokens = {}
+        for row in mapping(data.get("modelMetrics")).values():
+            for name, count in _tokens(mapping(mapping(row).get("usage"))).items():
+                total[name] = total.get(name, 0) + count
+        if total:
+            self.turns.totals.counts = total
+        return out + update(stamp, total, cumulative=True)
+
+    def _task_complete(self, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
+        """The task's summary, which the call told already; its failure is not told elsewhere."""
+        if data.get("success") is not False:
+            return []
+        return error("warning", string(data.get("summary")) or "the task was not completed", stamp.at, stamp.scope)
+
+    def _logged(self, kind: str, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
+        level, names = _LOGGED[kind]
+        said = next((string(data.get(name)) for name in names if string(data.get(name))), "")
+        what = kind.split(".", 1)[1].replace("_", " ")
+        return log(level, f"{what}: {said}" if said else what, stamp.at, kind)
+
+    def _asked(self, kind: str, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
+        name, field = _ASKING[kind]
+        return self._permission({"name": name, "input": data, "reason": string(data.get(field))}, data, stamp)
+
+    def _permit(self, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
+        asked = mapping(data.get("permissionRequest")) or data
+        reason = string(asked.get("intention")) or string(asked.get("fullCommandText"))
+        return self._permission(
+            {"name": string(asked.get("kind")) or "tool", "input": asked, "reason": reason}, asked, stamp
+        )
+
+    def _permission(self, payload: dict[str, JSON], asked: dict[str, JSON], stamp: Stamp) -> list[Draft]:
+        call_id = string(asked.get("toolCallId"))
+        if call_id:
+            payload["tool_use_id"] = call_id
+        return [
+            Draft("permission_request", {k: v for k, v in payload.items() if v or k == "input"}, stamp.at, stamp.scope)
+        ]
+
+    def _agent_ended(self, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
+        self.plans.close(string(data.get("toolCallId")))
+        name = string(data.get("agentDisplayName")) or string(data.get("agentName"))
+        if "error" in data:
+            return log("error", f"sub-agent {name} failed: {string(data['error'])}", stamp.at, "subagent.failed")
+        return log("info", f"sub-agent {name} completed", stamp.at, "subagent.completed")
+
+    # ---- messages
+
+    def _user(self, data: dict[str, JSON], message_id: str, stamp: Stamp) -> list[Draft]:
+        """A prompt; one without a text of its own is what the CLI itself says to the model."""
+        said = string(data.get("content"))
+        marks: dict[str, JSON] = {"role": "user"}
+        if string(data.get("source")):
+            marks["origin"] = data["source"]
+        elif not said.strip():
+            marks["origin"] = "synthetic"
+        files = [_attached(mapping(one)) for one in items(data.get("attachments"))]
+        if files:
+            marks["attachments"] = files
+        text = said if said.strip() else string(data.get("transformedContent"))
+        return self.texts.final(stamp, "agent_output", message_id or "user", text, **marks)
+
+    def _part(self, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
+        return self.texts.part(stamp, "agent_output", _message_id(data), string(data.get("deltaContent")))
+
+    def _thought_part(self, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
+        thought = self._thinking[stamp.scope] = string(data.get("reasoningId")) or "reasoning"
+        return self.texts.part(stamp, "agent_thinking", thought, string(data.get("deltaContent")))
+
+    def _message(self, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
+        message_id = _message_id(data)
+        thought = string(data.get("reasoningText"))
+        out = self._thinks(thought, self._thinking.get(stamp.scope) or f"{message_id}/reasoning", stamp)
+        said = data.get("content")
+        text = said if type(said) is str else flat(said)
+        if text or self.texts.is_open("agent_output", message_id, 0, stamp.scope):
+            out += self.texts.final(stamp, "agent_output", message_id, text)
+        if stamp.scope is None:
+            self._said = text or self._said
+            if string(data.get("model")) and "model" not in self.facts:
+                self.learn(model=data["model"])
+        self._output += whole(data.get("outputTokens")) or 0
+        for asked in map(mapping, items(data.get("toolRequests"))):
+            call_id = string(asked.get("toolCallId"))
+            if call_id and call_id not in self.calls:
+                self._requested[call_id] = (_shown(asked, "name"), _input(asked.get("arguments")), stamp)
+        return out
+
+    def _reasoning(self, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
+        thought = string(data.get("reasoningId")) or "reasoning"
+        return self._thinks(string(data.get("content")), thought, stamp)
+
+    def _thinks(self, text: str, thought: str, stamp: Stamp) -> list[Draft]:
+        """A whole thought, unless it was told: the message and a line of its own repeat each other."""
+        if not text or (text == self._thought.get(stamp.scope) and not self._is_thinking(stamp)):
+            return []
+        self._thought[stamp.scope] = text
+        if self._is_thinking(stamp):
+            thought = self._thinking[stamp.scope]
+        self._thinking.pop(stamp.scope, None)
+        return self.texts.final(stamp, "agent_thinking", thought, text)
+
+    def _is_thinking(self, stamp: Stamp) -> bool:
+        thought = self._thinking.get(stamp.scope)
+        return thought is not None and self.texts.is_open("agent_thinking", thought, 0, stamp.scope)
+
+    def _used(self, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
+        counts = _tokens(data)
+        self.turns.totals.add(counts)
+        return update(
+            stamp, counts, cumulative=False, model=string(data.get("model")),
+            context=self._context if stamp.scope is None else None,
+        )  # fmt: skip
+
+    # ---- tools
+
+    def _call(self, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
+        call_id = string(data.get("toolCallId")) or "unknown"
+        self._requested.pop(call_id, None)
+        return [self._called(call_id, _shown(data, "toolName"), _input(data.get("arguments")), stamp)]
+
+    def _called(self, call_id: str, name: str, given: dict[str, JSON], stamp: Stamp) -> Draft:
+        keep = name in FILE_TOOLS or name in TODO_TOOLS
+        return self.calls.call(stamp, call_id, name, kind_of(name), title_of(name, given), given, keep=keep)
+
+    def _returned(self, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
+        call_id = string(data.get("toolCallId")) or "unknown"
+        asked = self._requested.pop(call_id, None)
+        out = [self._called(call_id, *asked)] if asked is not None else []
+        call = self.calls.take(call_id, stamp)
+        result, failure = mapping(data.get("result")), mapping(data.get("error"))
+        content = result.get("content")
+        text = content if type(content) is str else flat(content)
+        text = text or string(failure.get("message")) or string(data.get("error"))
+        status = exit_code_of(call.kind, text)
+        ok = data.get("success") is not False and not status
+        detail = {"code": failure["code"]} if string(failure.get("code")) else None
+        media = media_of(result.get("contents") or content)
+        out += self.calls.result(stamp, call_id, call, text, ok=ok, exit_code=status, detail=detail, whole=media)
+        if ok and call.input is not None:
+            if call.name in TODO_TOOLS:
+                steps = steps_of(call.input)
+                return out + (self.plans.replaced(steps, stamp.scope, stamp.at) if steps is not None else [])
+            out += files_of(stamp, call_id, call.input, string(result.get("detailedContent")), self.limit)
+        return out
+
+    # ---- the end
+
+    def _result(self, found: dict[str, JSON], stamp: Stamp) -> list[Draft]:
+        self.learn(session_id=string(found.get("sessionId")))
+        out = self.texts.settle(stamp)
+        status = whole(found.get("exitCode")) or 0
+        usage = mapping(found.get("usage"))
+        changes = mapping(usage.get("codeChanges"))
+        totals = self.turns.totals
+        if totals.counts and self._shut is None:  # else the shutdown has told them
+            out += update(stamp, totals.counts, cumulative=True)
+        if not totals.counts and self._output:
+            totals.counts = {"output_tokens": self._output}
+        return out + self.turns.ended(
+            stamp,
+            ok=status == 0,
+            result=self._said,
+            failed=self._problem or f"exit code {status}",
+            usage=totals.counts,
+            duration_ms=whole(usage.get("sessionDurationMs")),
+            cancelled=self._aborted,
+            exit_code=status,
+            api_duration_ms=whole(usage.get("totalApiDurationMs")),
+            premium_requests=whole(usage.get("premiumRequests")),
+            lines_added=whole(changes.get("linesAdded")),
+            lines_removed=whole(changes.get("linesRemoved")),
+            files_modified=[path for path in items(changes.get("filesModified")) if type(path) is str] or None,
+        )
+
+
+def _message_id(data: dict[str, JSON]) -> str:
+    return string(data.get("messageId")) or "message"
+
+
+def _shown(data: dict[str, JSON], field: str) -> str:
+    """A tool's name; a server's tool as ``server/tool``."""
+    server, tool = string(data.get("mcpServerName")), string(data.get("mcpToolName"))
+    return f"{server}/{tool}" if server and tool else string(data.get(field)) or "unknown"
+
+
+def _input(given: JSON) -> dict[str, JSON]:
+    """What a tool was called with: an object, but for custom tools, which take a text."""
+    return given if type(given) is dict else {} if given is None else {"input": given}
+
+
+def _attached(one: dict[str, JSON]) -> str:
+    return string(one.get("path")) or string(one.get("filePath")) or string(one.get("displayName")) or "attachment"
+
+
+def _tokens(usage: dict[str, JSON]) -> Tokens:
+    """Input counts what came from the cache and went into it, as the details of recorded sessions show."""
+    given, output, cache_read, cache_write = (usage.get(name) for name in _CALLS)
+    return tokens(given, output, cache_read, cache_write, includes_cache=True)
+
+
+_READERS: dict[str, Callable[[Copilot, dict[str, JSON], Stamp], list[Draft]]] = {
+    "abort": Copilot._abort,  # noqa: SLF001 - the class's own table
+    "assistant.message": Copilot._message,  # noqa: SLF001 - the class's own table
+    "assistant.message_delta": Copilot._part,  # noqa: SLF001 - the class's own table
+    "assistant.reasoning": Copilot._reasoning,  # noqa: SLF001 - the class's own table
+    "assistant.reasoning_delta": Copilot._thought_part,  # noqa: SLF001 - the class's own table
+    "assistant.usage": Copilot._used,  # noqa: SLF001 - the class's own table
+    "hook.end": Copilot._hooked,  # noqa: SLF001 - the class's own table
+    "model.call_failure": Copilot._warned,  # noqa: SLF001 - the class's own table
+    "permission.requested": Copilot._permit,  # noqa: SLF001 - the class's own table
+    "result": Copilot._result,  # noqa: SLF001 - the class's own table
+    "session.compaction_complete": Copilot._compacted,  # noqa: SLF001 - the class's own table
+    "session.context_changed": Copilot._start,  # noqa: SLF001 - the class's own table
+    "session.error": Copilot._failed,  # noqa: SLF001 - the class's own table
+    "session.mcp_server_status_changed": Copilot._server,  # noqa: SLF001 - the class's own table
+    "session.model_change": Copilot._tools,  # noqa: SLF001 - the class's own table
+    "session.resume": Copilot._start,  # noqa: SLF001 - the class's own table
+    "session.shutdown": Copilot._shutdown,  # noqa: SLF001 - the class's own table
+    "session.start": Copilot._start,  # noqa: SLF001 - the class's own table
+    "session.task_complete": Copilot._task_complete,  # noqa: SLF001 - the class's own table
+    "session.tools_updated": Copilot._tools,  # noqa: SLF001 - the class's own table
+    "session.usage_info": Copilot._window,  # noqa: SLF001 - the class's own table
+    "session.warning": Copilot._warned,  # noqa: SLF001 - the class's own table
+    "subagent.completed": Copilot._agent_ended,  # noqa: SLF001 - the class's own table
+    "subagent.failed": Copilot._agent_ended,  # noqa: SLF001 - the class's own table
+    "tool.execution_complete": Copilot._returned,  # noqa: SLF001 - the class's own table
+    "tool.execution_start": Copilot._call,  # noqa: SLF001 - the class's own table
+}
