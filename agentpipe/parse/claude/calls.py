@@ -60,8 +60,17 @@ class ClaudeCalls:
             keep=name in _NEEDS_INPUT,
         )
 
-    def result(self, block: dict[str, JSON], structured: JSON, meta: dict[str, JSON], line: Line) -> list[Draft]:
-        """A tool gave something back. *structured* is the line's own form of it, None when it is not this result's."""
+    def result(
+        self,
+        block: dict[str, JSON],
+        structured: JSON,
+        meta: dict[str, JSON],
+        line: Line,
+        duration_ms: int | None = None,
+    ) -> list[Draft]:
+        """A tool gave something back. *structured* is the line's own form of it, None when it is not this result's;
+        *duration_ms* is what the line says about how long it took.
+        """
         tool_use_id = string(block.get("tool_use_id")) or self._oldest_nameless()
         call = self._calls.take(tool_use_id, line)
         ok = block.get("is_error") is not True
@@ -77,6 +86,7 @@ class ClaudeCalls:
             text,
             ok=ok,
             exit_code=None if ok else _exit_code(text, structured),
+            duration_ms=duration_ms,
             detail=detail,
             whole=media_of(content) if type(content) is list else (),
         )
