@@ -28,6 +28,10 @@ class Oversize(NamedTuple):
 
 Line: TypeAlias = bytes | Oversize
 
+#: Beyond this many bytes a line, searching for the line ends is quicker than splitting (1.4 against 0.5 µs at 3 kB a
+#: line, as quick at 600 B, slower at 100 B).
+_SPARSE_BYTES = 600
+
 
 class Splitter:
     """Cuts a byte stream into lines without their line ends.
@@ -46,6 +50,7 @@ class Splitter:
         self._held = 0  # bytes of the unfinished line so far, kept or not
         self._ends_in_return = False
         self._at_start = True
+        self._sparse = False  # whether the last read had long lines
         self.blanks: list[int] = []
         self.overlong = False
         self.torn = False
@@ -54,8 +59,9 @@ class Splitter:
         """Return the lines that *data* completed, in order."""
         if self._at_start and data:
             data = self._without_bom(data)
-        found = data.split(b"\n")
+        found = _searched(data) if self._sparse else data.split(b"\n")
         tail = found.pop()
+        self._sparse = len(data) > _SPARSE_BYTES * len(found)
         self.blanks, self.overlong = [], False
         if not found:
             self._hold(tail)
@@ -132,6 +138,17 @@ class Splitter:
     def _over(self, line: bytes, size: int) -> Oversize:
         self.overlong = True
         return Oversize(line[:HEAD_BYTES], size)
+
+
+def _searched(data: bytes) -> list[bytes]:
+    """``data.split(b"\\n")`` for long lines: a search jumps over what the split looks at byte by byte."""
+    found: list[bytes] = []
+    start, search = 0, data.find
+    while (end := search(b"\n", start)) >= 0:
+        found.append(data[start:end])
+        start = end + 1
+    found.append(data[start:])
+    return found
 
 
 def join(lines: Iterable[bytes]) -> bytes:

@@ -17,7 +17,7 @@ def answers(repeats: int) -> list[Answer]:
             [
                 rate("agentpipe parse", f"cat {path} | {AGENTPIPE} parse | cat >/dev/null", count),
                 rate("orjson loads + dumps loop", f"cat {path} | {PYTHON} {loop} | cat >/dev/null", count),
-                rate("jq program", f"cat {path} | jq -c -f {program} | cat >/dev/null", count, "jq"),
+                rate("jq program", f"cat {path} | jq -n -c -f {program} | cat >/dev/null", count, "jq"),
             ],
             unit="lines/s",
             repeats=repeats,
