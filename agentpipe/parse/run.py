@@ -71,6 +71,7 @@ class Run:
         self._waits_since_s: float | None = None  # by the source's clock
         self._told: Mapping[str, JSON] = {}  # the facts that were told
         self._maker: Maker | None = None  # once the run has started
+        self._flows: Adapter | None = None  # the adapter, while a line needs nothing but to be read
         self._cut = False  # whether the last line of stdout was not whole
         self._undecided = options.format == "auto"  # an adapter may still recognise what comes after a banner
         if not self._undecided:
@@ -103,6 +104,10 @@ class Run:
 
     def json(self, found: JSON, moment: Moment, size: int, out: list[Event]) -> None:
         """A line of stdout that is a JSON object or array, of *size* bytes."""
+        adapter = self._flows
+        if adapter is not None and type(found) is dict and self._release_at is None and not self._document.lines:
+            self._flow(adapter, found, moment, size, out)
+            return
         if self._release_at is not None:
             self._came(moment, out)
         if self._document.lines and self._continues(encode(found).decode(), moment, out):
@@ -115,6 +120,18 @@ class Run:
             self._value(found, moment, size, 1, out)
         else:
             self._tell(self._adapter.read(found, moment, size), 1, out, moment)
+
+    def _flow(self, adapter: Adapter, found: dict[str, JSON], moment: Moment, size: int, out: list[Event]) -> None:
+        """What `_tell` does, for the line that most lines are: one more of a run that has started, wanted whole."""
+        self._cut = False
+        drafts = adapter.read(found, moment, size)
+        if adapter.facts is not self._told:
+            self._correct(adapter, moment, out)
+        if drafts:
+            self._tally["sources" if drafts[0].type != "raw" else _outcome(drafts)] += 1
+            self._make(drafts, out)
+        else:
+            self._tally["ignored"] += 1
 
     def text(self, text: str, moment: Moment, out: list[Event]) -> None:
         """A line of stdout that is no JSON object or array."""
@@ -245,6 +262,7 @@ class Run:
         self.format = name
         found = self._adapter = adapter(name)(self._options, self._clock)
         self.sessions = found.sessions
+        self._flows = None if self._undecided or self._leaves_out or not self.started else found
         if name == "claude":
             self.quick = found.sessions
         return found
@@ -341,6 +359,7 @@ class Run:
         self.run_id = self._name(self)
         self._maker = Maker(run_id=self.run_id, agent_id=self._agent_id, work_id=self._work_id)
         self._told = adapter.facts
+        self._flows = None if self._undecided or self._leaves_out else self._adapter
         held, self._held = self._held, []
         at = held[0].at if held else self._clock.at(None, moment)
         payload = {"schema": SCHEMA, "agent": adapter.agent, **self._process, **adapter.facts}
@@ -387,7 +406,7 @@ class Run:
         kind, payload = terminal(outcome, exited, self._clock.elapsed_s(at))
         self._make([Draft(kind, payload, at)], out)
         self.ended = True
-        self._adapter = None  # what it remembers is of no use any more
+        self._adapter = self._flows = None  # what it remembers is of no use any more
 
     def _said(self, adapter: Adapter) -> Outcome:
         outcome = adapter.outcome()
