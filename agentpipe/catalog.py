@@ -34,8 +34,10 @@ STAGES = {
 ADAPTERS = {
     "claude": Row("agentpipe.parse.claude.stream:Claude", "Claude Code: stream-json, json"),
     "claude-hooks": Row("agentpipe.parse.claude.hooks:ClaudeHooks", "Claude Code: payloads of its hooks"),
+    "codex": Row("agentpipe.parse.agents.codex:Codex", "Codex: exec --json"),
     "copilot": Row("agentpipe.parse.agents.copilot:Copilot", "GitHub Copilot CLI: output-format json, session files"),
     "gemini": Row("agentpipe.parse.agents.gemini:Gemini", "Gemini CLI: stream-json, json"),
+    "qwen": Row("agentpipe.parse.agents.qwen:Qwen", "Qwen Code: stream-json, json"),
     "plain": Row("agentpipe.parse.agents.plain:Plain", "any text, line by line"),
 }
 
@@ -47,6 +49,7 @@ COMMANDS = {
     "run": Row("agentpipe_cli.run:run", "Run an agent and stream its output, line by line."),
     "schema": Row("agentpipe_cli.schema:schema", "Print the JSON Schema of the events."),
     "serve": Row("agentpipe_cli.serve:serve", "Serve the hub and its dashboard."),
+    "stats": Row("agentpipe_cli.stats:stats", "Show what happened in logs: tools, files, tokens, cost, time."),
     "subscribe": Row("agentpipe_cli.subscribe:subscribe", "Print the events of a hub as they come."),
     "throttle": Row("agentpipe_cli.filters:throttle", STAGES["throttle"].summary),
 }

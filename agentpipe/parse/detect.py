@@ -20,8 +20,10 @@ __all__ = ["ADAPTERS", "adapter", "for_program", "is_event", "likeliest", "recog
 ADAPTERS = {
     "claude": "agentpipe.parse.claude.stream:Claude",
     "claude-hooks": "agentpipe.parse.claude.hooks:ClaudeHooks",
+    "codex": "agentpipe.parse.agents.codex:Codex",
     "copilot": "agentpipe.parse.agents.copilot:Copilot",
     "gemini": "agentpipe.parse.agents.gemini:Gemini",
+    "qwen": "agentpipe.parse.agents.qwen:Qwen",
     "plain": "agentpipe.parse.agents.plain:Plain",
 }
 
