@@ -36,13 +36,14 @@ ROWS = (
             "parse.*",
             "process_event",
             "replay",
+            "stats.*",
             "history",
             "runs",
             "inflight",
             "admission",
         ),
     ),
-    Row("hub", ("client_frame", "embedded", "following", "hub", "request", "wire"), open=True),
+    Row("hub", ("client_frame", "content", "embedded", "following", "hub", "request", "wire"), open=True),
     Row("catalog", ("catalog",)),
     Row("world", ("io.*",)),
     Row("command line", ("agentpipe_cli.*",)),
@@ -52,7 +53,7 @@ FRONT = "agentpipe"
 
 #: What the pure layer may use: values in, values out. Time, randomness and new ids arrive as arguments.
 PURE = frozenset(
-    {"base64", "bisect", "collections", "contextlib", "dataclasses", "datetime", "difflib", "enum", "functools",
+    {"array", "base64", "binascii", "bisect", "collections", "contextlib", "dataclasses", "datetime", "difflib", "enum", "functools",
      "hashlib", "heapq", "html", "itertools", "json", "math", "msgspec", "operator", "orjson", "re", "string", "struct",
      "textwrap", "types", "typing", "unicodedata"}
 )  # fmt: skip
