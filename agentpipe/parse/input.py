@@ -31,6 +31,7 @@ class Input:
         self.runs: list[Run] = []  # in the order in which they began
         self.current: Run | None = None  # the one that spoke last
         self._known: dict[_Key, Run] = {}
+        self._last: dict[str, Run] = {}  # of each format
 
     def of_nobody(self, moment: Moment) -> Run:
         """The run of a line that says nothing about itself."""
@@ -44,26 +45,37 @@ class Input:
         name = self._format_of(found, run)
         if name is None:
             return run
-        session = adapter(name).session_of(found) if self._by_session and type(found) is dict else ""
+        session = self._session_of(name, found)
         foreign = run.decided not in ("", name)
         if not session and not foreign:
+            self._last[name] = run
             return run
-        key = (name, session)
-        owner = self._known.get(key)
+        owner = self._known.get((name, session)) if session else self._last.get(name)
         if owner is None:
             mine = not foreign and (not run.started or not run.sessions or session in run.sessions)
-            owner = self._known[key] = run if mine else self._new(moment)
-        self.current = owner
+            owner = run if mine else self._new(moment)
+        if session:
+            self._known[name, session] = owner
+        self._last[name] = self.current = owner
         return owner
 
     def _format_of(self, found: JSON, run: Run) -> str | None:
-        """The format of *found*: that of *run*, unless it surely is another's; None while nobody knows."""
+        """The format of *found*: that of *run*, unless it surely is another's or of a session of another's; None while
+        nobody knows.
+        """
         name = run.decided
         if not name:
             return recognised(found)
         if run.told or (type(found) is dict and adapter(name).recognises(found) is not Sureness.NO):
             return name
-        return surely(found) or name
+        sure = surely(found)
+        if sure:
+            return sure
+        other = recognised(found)
+        return other if other and (other, self._session_of(other, found)) in self._known else name
+
+    def _session_of(self, name: str, found: JSON) -> str:
+        return adapter(name).session_of(found) if self._by_session and type(found) is dict else ""
 
     def _new(self, moment: Moment) -> Run:
         run = self._begin(moment)
