@@ -36,6 +36,7 @@ ADAPTERS = {
     "claude-hooks": Row("agentpipe.parse.claude.hooks:ClaudeHooks", "Claude Code: payloads of its hooks"),
     "codex": Row("agentpipe.parse.agents.codex:Codex", "Codex: exec --json"),
     "copilot": Row("agentpipe.parse.agents.copilot:Copilot", "GitHub Copilot CLI: output-format json, session files"),
+    "cursor": Row("agentpipe.parse.agents.cursor:Cursor", "Cursor: stream-json, json"),
     "gemini": Row("agentpipe.parse.agents.gemini:Gemini", "Gemini CLI: stream-json, json"),
     "qwen": Row("agentpipe.parse.agents.qwen:Qwen", "Qwen Code: stream-json, json"),
     "plain": Row("agentpipe.parse.agents.plain:Plain", "any text, line by line"),

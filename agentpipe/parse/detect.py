@@ -22,6 +22,7 @@ ADAPTERS = {
     "claude-hooks": "agentpipe.parse.claude.hooks:ClaudeHooks",
     "codex": "agentpipe.parse.agents.codex:Codex",
     "copilot": "agentpipe.parse.agents.copilot:Copilot",
+    "cursor": "agentpipe.parse.agents.cursor:Cursor",
     "gemini": "agentpipe.parse.agents.gemini:Gemini",
     "qwen": "agentpipe.parse.agents.qwen:Qwen",
     "plain": "agentpipe.parse.agents.plain:Plain",

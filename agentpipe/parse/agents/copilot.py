@@ -39,7 +39,7 @@ _SILENT = frozenset({
 })  # fmt: skip
 
 #: Before these nothing of the run has happened, and its session may yet be named.
-_BEFORE_START = _SILENT | {"session.mcp_server_status_changed", "session.tools_updated", "session.info"}
+_BEFORE_START = _SILENT | {"session.info", "session.mcp_server_status_changed"}
 
 #: Types told as a log entry: the level, and the fields that may say it, the first that is there.
 _LOGGED = {
