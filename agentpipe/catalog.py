@@ -44,6 +44,7 @@ ADAPTERS = {
 
 COMMANDS = {
     "buffer": Row("agentpipe_cli.filters:buffer", STAGES["buffer"].summary),
+    "hook": Row("agentpipe_cli.hook:hook", "Take Claude Code's hooks, as its hook command."),
     "parse": Row("agentpipe_cli.filters:parse", STAGES["parse"].summary),
     "publish": Row("agentpipe_cli.publish:publish", "Send events to a hub over WebSocket."),
     "replay": Row("agentpipe_cli.replay:replay", "Play a saved log with its own timing."),

@@ -16,7 +16,7 @@ from agentpipe.parse.claude.line import NOISE, Line, blocks_of, is_result, line_
 from agentpipe.parse.claude.system import small_line, system_line
 from agentpipe.parse.claude.texts import Texts
 from agentpipe.parse.claude.todo import Todo
-from agentpipe.parse.claude.usage import Ledger, model_of
+from agentpipe.parse.claude.usage import COSTS, Ledger, model_of
 from agentpipe.parse.options import ParseOptions
 from agentpipe.parse.vocabulary.calls import Calls
 from agentpipe.parse.vocabulary.content import flat, shortened
@@ -74,8 +74,10 @@ class Claude:
         kind = found.get("type")
         if type(kind) is not str or kind not in _TYPES or "parentUuid" in found or "sessionId" in found:
             return Sureness.NO
-        if kind in _OWN_TYPES or "uuid" in found or "claude_code_version" in found:
-            return Sureness.NO if "qwen_code_version" in found else Sureness.SURE
+        if kind in _OWN_TYPES or "claude_code_version" in found:
+            return Sureness.SURE
+        if "uuid" in found:
+            return _among_alike(kind, found)
         return Sureness.LIKELY if _looks_right(kind, found) else Sureness.NO
 
     @staticmethod
@@ -336,8 +338,31 @@ class Claude:
         return Draft("raw", {"format": self.name, "reason": reason, "data": kept}, line.at, line.scope)
 
 
+def _among_alike(kind: str, found: Mapping[str, JSON]) -> Sureness:
+    """Qwen Code's lines have ids too. Its messages are called as their lines, its events do not repeat the API's usage,
+    and its results tell no cost. What has nothing of that may be either's; only Qwen Code writes a line's id before its
+    body, while an id after the body says nothing, as keys may have been sorted since.
+    """
+    if "timestamp" in found or "tool_use_result" in found or "api_message_id" in found:
+        return Sureness.SURE
+    if kind == "system":
+        if "qwen_code_version" in found or "data" in found:
+            return Sureness.NO
+        return Sureness.LIKELY if "parent_tool_use_id" in found else Sureness.SURE
+    if kind == "assistant":
+        return Sureness.NO if mapping(found.get("message")).get("id") == found["uuid"] else Sureness.SURE
+    if kind == "result":
+        return Sureness.SURE if any(name in found for name in COSTS) else Sureness.NO
+    if kind == "stream_event" and mapping(found.get("event")).get("type") == "message_start":
+        return Sureness.SURE if "usage" in mapping(mapping(found["event"]).get("message")) else Sureness.NO
+    first = next((name for name in found if name in ("event", "message", "uuid")), "")
+    return Sureness.NO if first == "uuid" else Sureness.LIKELY
+
+
 def _looks_right(kind: str, found: Mapping[str, JSON]) -> bool:
-    """Whether a line of a type that others print too has what Claude Code's has."""
+    """Whether a line of a type that others print too has what Claude Code's has. Amp's sessions are called ``T-…``."""
+    if string(found.get("session_id")).startswith("T-"):
+        return False
     if kind == "system":
         return type(found.get("subtype")) is str
     if kind in ("assistant", "user"):

@@ -8,12 +8,13 @@ is a total of the process, so the last one counts and they are never added up; n
 from agentpipe.event import JSON
 from agentpipe.parse.vocabulary.fields import mapping, number, string, whole
 
-__all__ = ["Ledger", "model_of"]
+__all__ = ["COSTS", "Ledger", "model_of"]
 
 #: Message ids remembered: blocks of one message come close together.
 _REMEMBERED = 1024
 
-_COSTS = ("total_cost_usd", "total_cost", "cost_usd")  # the newest name first
+#: The total cost under the names that it had, the newest first.
+COSTS = ("total_cost_usd", "total_cost", "cost_usd")
 
 
 class Ledger:
@@ -58,7 +59,7 @@ class Ledger:
         for name, count in usage.items():
             self._turns[name] = self._turns.get(name, 0) + count
         self._models = _over_models(mapping(found.get("modelUsage"))) or self._models
-        total = next((cost for cost in (number(found.get(name)) for name in _COSTS) if cost is not None), None)
+        total = next((cost for cost in (number(found.get(name)) for name in COSTS) if cost is not None), None)
         if total is None:
             return usage, None
         grown = total - (self.cost_usd or 0.0)
