@@ -1,56 +1,94 @@
-"""The real Claude Code CLI as a fixture: installed once a machine, played against a mocked API."""
+"""The real CLIs as fixtures: installed once a machine, played against mocked APIs."""
 
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
-from tests.agents.claude import InstallFailed, Sandbox, install
-from tests.agents.mock_anthropic import MockAnthropic
-from tests.agents.scenarios import SCENARIOS
-from tests.agents.session import Session
+from tests.agents.agents import AGENTS
+from tests.agents.install import InstallFailed, install
+from tests.agents.session import PARSE, Done, Session
 
 _CACHE = Path(__file__).parents[2] / ".make" / "agents"
 
+Binaries = Callable[[str], Path]
+
 
 @pytest.fixture(scope="session")
-def claude() -> Path:
-    """The CLI's binary. Where it cannot be installed: a failure under CI=1, else a skip that says why."""
+def binary(request: pytest.FixtureRequest) -> Iterator[Binaries]:
+    """``binary("codex")`` is the CLI's program. Where it cannot be installed: a failure under CI=1, else a skip that
+    says why. Those that this test run is going to need are installed two at a time from its first test of an agent on.
+    """
+    modules = {item.path.stem for item in request.session.items}
+    needed = [name for name in AGENTS if any(module.startswith(f"test_{name}") for module in modules)]
+    with ThreadPoolExecutor(2) as pool:
+        coming = {name: pool.submit(install, _CACHE, AGENTS[name].package) for name in needed}
+
+        def arrived(name: str) -> Path:
+            if name not in coming:
+                coming[name] = pool.submit(install, _CACHE, AGENTS[name].package)
+            return _arrived(name, coming[name])
+
+        yield arrived
+        pool.shutdown(cancel_futures=True)
+
+
+def _arrived(name: str, coming: "Future[Path]") -> Path:
     try:
-        return install(_CACHE)
+        return coming.result()
     except InstallFailed as error:
         if os.environ.get("CI"):
-            pytest.fail(f"Claude Code could not be installed: {error}", pytrace=False)
-        pytest.skip(f"Claude Code could not be installed: {error}")
+            pytest.fail(f"{name} could not be installed: {error}", pytrace=False)
+        pytest.skip(f"{name} could not be installed: {error}")
 
 
 @pytest.fixture
-def play(claude: Path, tmp_path: Path) -> Iterator[Callable[..., Session]]:
-    """Prepares a scenario: ``play("tour")`` gives the `Session`, its API already listening. Any number a test."""
+def play(binary: Binaries, tmp_path: Path) -> Iterator[Callable[..., Session]]:
+    """Prepares a scenario: ``play("tour")`` gives Claude Code's `Session`, its API already listening; ``play("tools",
+    of="codex")`` another agent's. Any number a test.
+    """
     with ExitStack() as stack:
-        yield partial(_prepare, stack, claude, tmp_path)
+        yield partial(_prepare, stack, binary, tmp_path)
 
 
 @pytest.fixture(scope="module")
-def play_throughout(claude: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Session]]:
+def play_throughout(binary: Binaries, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Session]]:
     """As ``play``, for what goes on in the background of a module's tests."""
     with ExitStack() as stack:
-        yield partial(_prepare, stack, claude, tmp_path_factory.mktemp("throughout"))
+        yield partial(_prepare, stack, binary, tmp_path_factory.mktemp("throughout"))
 
 
-def _prepare(stack: ExitStack, binary: Path, folder: Path, name: str, *, pace: float = 0.0) -> Session:
+@pytest.fixture
+def played(play: Callable[..., Session]) -> Callable[..., tuple[Session, Done, bytes]]:
+    """Plays a scenario through ``run --tee | parse``: the session, what came out, and the CLI's bytes."""
+
+    def through(name: str, *agent: str, of: str = "claude", **how: Any) -> tuple[Session, Done, bytes]:
+        session = play(name, of=of, **how)
+        tee = session.sandbox.home / "tee.jsonl"
+        done = session.pipe(session.run("--tee", str(tee), agent=agent), PARSE)
+        return session, done, tee.read_bytes()
+
+    return through
+
+
+def _prepare(
+    stack: ExitStack, binary: Binaries, folder: Path, name: str, *, of: str = "claude", pace: float = 0.0
+) -> Session:
+    agent = AGENTS[of]
     root = folder / f"{name}-{len(list(folder.iterdir()))}"
     workspace, home = root / "shop", root / "home"
     workspace.mkdir(parents=True)
     home.mkdir()
-    scenario = SCENARIOS[name](workspace)
+    scenario = agent.scenarios[name](workspace)
     scenario.prepare(workspace)
-    mock = stack.enter_context(MockAnthropic(scenario, pace=pace))
+    mock = stack.enter_context(agent.mock(scenario, pace=pace))
     tmp = Path(stack.enter_context(TemporaryDirectory(prefix="agentpipe-", ignore_cleanup_errors=True)))
-    session = Session(scenario, Sandbox(binary, home, workspace, mock.url, tmp), mock)
+    session = Session(scenario, agent.sandbox(binary(of), home, workspace, mock.url, tmp), mock)
     stack.callback(session.close)
     return session

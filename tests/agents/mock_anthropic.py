@@ -2,29 +2,23 @@
 
 The rule this module keeps: the turn of a conversation is the number of assistant messages in the request, so a retry
 or a restart gets the same answer with the same ids. A request without tools is a side errand of the CLI (a title, a
-summary) and gets one short text. It listens on 127.0.0.1 alone, on a port of the system's choice.
+summary) and gets one short text.
 
 By hand: ``python -m tests.agents.mock_anthropic tour DIRECTORY`` prepares the scenario's files, prints the URL and
 serves until interrupted.
 """
 
-import hashlib
 import json
-import re
 import sys
 import threading
-import time
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Self
-from urllib.parse import urlsplit
+from typing import Any
 
-from tests.agents.scenarios import SCENARIOS, Block, Scenario, Text, Thinking, Tool, Turn, turn
+from tests.agents.mock_model import Answer, MockModel, Reply, pieces
+from tests.agents.scenarios import SCENARIOS, Block, Text, Thinking, Tool
 
-__all__ = ["MockAnthropic", "Request"]
+__all__ = ["MockAnthropic"]
 
 _ERRORS = {
     400: ("invalid_request_error", "bad request"),
@@ -35,149 +29,58 @@ _ERRORS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """One request for an answer: the script it played (``main``, ``helper``, ``side``), its turn from 0, the status."""
+class MockAnthropic(MockModel):
+    """The Messages API; `url` is what ``ANTHROPIC_BASE_URL`` is set to."""
 
-    script: str
-    turn: int
-    status: int
+    call_ids = "toolu"
 
+    def post(self, reply: Reply, path: str, raw: bytes) -> None:
+        """The two paths that the CLI uses: an answer, and a count of tokens."""
+        if path == "/v1/messages":
+            self._answer(reply, json.loads(raw))
+        elif path == "/v1/messages/count_tokens":
+            reply.json(200, {"input_tokens": len(raw) // 4})
+        else:
+            reply.json(404, _problem("not_found_error", "no such path"))
 
-class MockAnthropic:
-    """A server that plays one scenario; *pace* scales its delays (0: none, 1: as a real session). A context manager."""
-
-    def __init__(self, scenario: Scenario, *, pace: float = 0.0) -> None:
-        # given
-        self.scenario = scenario
-        self.pace = pace
-        # changing
-        self.requests: list[Request] = []
-        self._failed: Counter[tuple[str, int]] = Counter()
-        self._lock = threading.Lock()
-        self._server = _Server(self)
-
-    @property
-    def url(self) -> str:
-        """What ``ANTHROPIC_BASE_URL`` is set to."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    def choose(self, body: dict[str, Any]) -> tuple[str, int, Turn]:
-        """The script, the turn's number and the turn that answer the request *body*."""
+    def _answer(self, reply: Reply, body: dict[str, Any]) -> None:
         messages = body.get("messages", [])
         number = sum(1 for message in messages if message["role"] == "assistant")
-        if not body.get("tools"):
-            return "side", number, turn(Text("A side answer"))
-        begun = _first_text(messages)
-        script = "helper" if any(prompt in begun for prompt in self.scenario.delegated()) else "main"
-        turns = self.scenario.helper if script == "helper" else self.scenario.main
-        return script, number, turns[number] if number < len(turns) else turn(Text("(end of the script)"))
-
-    def status(self, script: str, number: int, answer: Turn) -> int:
-        """The HTTP status of this answer, 200 or the scripted failure while it lasts; notes the request."""
-        with self._lock:
-            status = 200
-            if answer.failure and self._failed[script, number] < answer.failure.times:
-                self._failed[script, number] += 1
-                status = answer.failure.status
-            self.requests.append(Request(script, number, status))
-        return status
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, mock: MockAnthropic) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.mock = mock
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that was killed in the middle of an answer is part of the tests."""
-        if not isinstance(sys.exception(), ConnectionError):
-            super().handle_error(request, client_address)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Server
-
-    def log_message(self, *_: object) -> None:
-        """The mock keeps its own account, in `MockAnthropic.requests`."""
-
-    def do_HEAD(self) -> None:
-        """The CLI asks whether the server is there."""
-        self._reply(200, b"")
-
-    def do_POST(self) -> None:
-        """The two paths that the CLI uses: an answer, and a count of tokens."""
-        raw = self.rfile.read(int(self.headers.get("content-length") or 0))
-        path = urlsplit(self.path).path
-        if path == "/v1/messages":
-            self._answer(json.loads(raw))
-        elif path == "/v1/messages/count_tokens":
-            self._reply_json(200, {"input_tokens": len(raw) // 4})
-        else:
-            self._reply_json(404, _problem("not_found_error", "no such path"))
-
-    def _answer(self, body: dict[str, Any]) -> None:
-        mock = self.server.mock
-        script, number, chosen = mock.choose(body)
-        status = mock.status(script, number, chosen)
+        answer = self.answer(number, _first_text(messages), tools=bool(body.get("tools")))
+        status = self.status(answer)
+        message = _Message(body, answer)
         if status != 200:
-            self._reply_json(status, _problem(*_ERRORS[status]))
-            return
-        message = _Message(body, script, number, chosen)
-        if body.get("stream"):
-            self._stream(message, chosen, mock.pace)
+            reply.json(status, _problem(*_ERRORS[status]))
+        elif body.get("stream"):
+            events = (
+                (f"event: {event['type']}\ndata: {json.dumps(event, ensure_ascii=False)}", _is_delta(event))
+                for event in message.events(answer.turn.piece)
+            )
+            reply.stream(answer.turn, events, self.pace)
         else:
-            self._reply_json(200, message.whole())
+            reply.json(200, message.whole())
 
-    def _stream(self, message: "_Message", chosen: Turn, pace: float) -> None:
-        self.send_response(200)
-        self.send_header("content-type", "text/event-stream; charset=utf-8")
-        self.send_header("transfer-encoding", "chunked")
-        self.end_headers()
-        time.sleep(chosen.before_s * pace)
-        for event in message.events(chosen.piece):
-            data = f"event: {event['type']}\ndata: {json.dumps(event, ensure_ascii=False)}\n\n".encode()
-            self.wfile.write(b"%x\r\n%b\r\n" % (len(data), data))
-            if event["type"] == "content_block_delta":
-                time.sleep(chosen.between_s * pace)
-        self.wfile.write(b"0\r\n\r\n")
 
-    def _reply_json(self, status: int, value: dict[str, Any]) -> None:
-        self._reply(status, json.dumps(value).encode())
-
-    def _reply(self, status: int, data: bytes) -> None:
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+def _is_delta(event: dict[str, Any]) -> bool:
+    return event["type"] == "content_block_delta"
 
 
 class _Message:
     """One answer of the model, as a whole or as the events of a stream (Messages API, streaming)."""
 
-    def __init__(self, body: dict[str, Any], script: str, number: int, chosen: Turn) -> None:
-        seed = f"{_first_text(body.get('messages', []))}/{script}/{number}"
+    def __init__(self, body: dict[str, Any], answer: Answer) -> None:
         thinks = (body.get("thinking") or {"type": "disabled"})["type"] != "disabled"
         self.blocks = [
-            _content(block, f"{seed}/{index}")
-            for index, block in enumerate(chosen.blocks)
+            _content(block, answer.identity("toolu", index))
+            for index, block in enumerate(answer.turn.blocks)
             if thinks or not isinstance(block, Thinking)
         ]
-        self.usage = _usage(number, self.blocks)
-        self.stop_reason = "tool_use" if any(isinstance(block, Tool) for block in chosen.blocks) else "end_turn"
-        self.head = {"id": _identity("msg", seed), "type": "message", "role": "assistant", "model": body.get("model")}
+        self.usage = _usage(answer.number, self.blocks)
+        calls = any(isinstance(block, Tool) for block in answer.turn.blocks)
+        self.stop_reason = "tool_use" if calls else "end_turn"
+        self.head = {
+            "id": answer.identity("msg"), "type": "message", "role": "assistant", "model": body.get("model"),
+        }  # fmt: skip
 
     def whole(self) -> dict[str, Any]:
         """The answer to a request that does not stream."""
@@ -198,14 +101,14 @@ class _Message:
         yield {"type": "message_stop"}
 
 
-def _content(block: Block, seed: str) -> dict[str, Any]:
+def _content(block: Block, identity: str) -> dict[str, Any]:
     match block:
         case Text(text):
             return {"type": "text", "text": text}
         case Thinking(text):
             return {"type": "thinking", "thinking": text, "signature": "bW9jaw=="}
         case Tool(name, given):
-            return {"type": "tool_use", "id": _identity("toolu", seed), "name": name, "input": given}
+            return {"type": "tool_use", "id": identity, "name": name, "input": given}
 
 
 def _emptied(block: dict[str, Any]) -> dict[str, Any]:
@@ -217,19 +120,13 @@ def _emptied(block: dict[str, Any]) -> dict[str, Any]:
 def _deltas(block: dict[str, Any], piece: int | None) -> Iterator[dict[str, str]]:
     match block["type"]:
         case "text":
-            yield from ({"type": "text_delta", "text": part} for part in _pieces(block["text"], piece))
+            yield from ({"type": "text_delta", "text": part} for part in pieces(block["text"], piece))
         case "thinking":
-            yield from ({"type": "thinking_delta", "thinking": part} for part in _pieces(block["thinking"], piece))
+            yield from ({"type": "thinking_delta", "thinking": part} for part in pieces(block["thinking"], piece))
             yield {"type": "signature_delta", "signature": block["signature"]}
         case _:
-            parts = _pieces(json.dumps(block["input"], ensure_ascii=False), piece)
+            parts = pieces(json.dumps(block["input"], ensure_ascii=False), piece)
             yield from ({"type": "input_json_delta", "partial_json": part} for part in parts)
-
-
-def _pieces(text: str, size: int | None) -> list[str]:
-    """Pieces of *size* characters, or of a few whole words each: then a path is never cut in two."""
-    pattern = f".{{1,{size}}}" if size else r".{1,14}\S*"
-    return re.findall(pattern, text, re.DOTALL)
 
 
 def _usage(number: int, blocks: list[dict[str, Any]]) -> dict[str, Any]:
@@ -242,10 +139,6 @@ def _usage(number: int, blocks: list[dict[str, Any]]) -> dict[str, Any]:
         "output_tokens": written,
         "service_tier": "standard",
     }
-
-
-def _identity(kind: str, seed: str) -> str:
-    return f"{kind}_01{hashlib.sha256(seed.encode()).hexdigest()[:22]}"
 
 
 def _problem(kind: str, message: str) -> dict[str, Any]:

@@ -15,7 +15,8 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.agents.claude import Sandbox, install
+from tests.agents.claude import CLAUDE, ClaudeSandbox
+from tests.agents.install import install
 from tests.agents.mock_anthropic import MockAnthropic
 from tests.agents.scenarios import SCENARIOS
 
@@ -37,7 +38,7 @@ _RECORDINGS: list[tuple[str, str, list[str], list[str]]] = [
 
 def main() -> None:
     """Record every sample; they play at the same time, each with a workspace and an API of its own."""
-    binary = install(_ROOT / ".make" / "agents")
+    binary = install(_ROOT / ".make" / "agents", CLAUDE)
     _SAMPLES.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor() as pool:
         for written in pool.map(lambda row: _record(binary, *row), _RECORDINGS):
@@ -51,7 +52,7 @@ def _record(binary: Path, name: str, form: str, options: list[str], through: lis
     scenario = SCENARIOS["tour"](workspace)
     scenario.prepare(workspace)
     with MockAnthropic(scenario, pace=1.0) as mock:
-        sandbox = Sandbox(binary, scratch / "home", workspace, mock.url, scratch / "tmp")
+        sandbox = ClaudeSandbox(binary, scratch / "home", workspace, mock.url, scratch / "tmp")
         command = [*through, *sandbox.command(scenario, form, options)]
         output = subprocess.run(
             command,
@@ -86,7 +87,7 @@ def scrub(text: str, names: dict[str, str]) -> str:
     return text
 
 
-def _names(sandbox: Sandbox) -> dict[str, str]:
+def _names(sandbox: ClaudeSandbox) -> dict[str, str]:
     """What is this machine's in a recording, and what stands there instead."""
     return {
         str(sandbox.binary): "claude",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-__all__ = ["SCENARIOS", "Block", "Failure", "Scenario", "Text", "Thinking", "Tool", "Turn"]
+__all__ = ["SCENARIOS", "Block", "Failure", "Scenario", "Text", "Thinking", "Tool", "Turn", "turn"]
 
 
 @dataclass(frozen=True, slots=True)

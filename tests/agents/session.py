@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agentpipe.event import Event, peek
-from tests.agents.claude import Sandbox
-from tests.agents.mock_anthropic import MockAnthropic
+from tests.agents.mock_model import MockModel
+from tests.agents.sandbox import Sandbox
 from tests.agents.scenarios import Scenario
 
-__all__ = ["AGENTPIPE", "Done", "Session", "events", "wait_until"]
+__all__ = ["AGENTPIPE", "PARSE", "Done", "Session", "events", "wait_until"]
 
 AGENTPIPE = str(Path(sys.executable).parent / "agentpipe")
+PARSE = [AGENTPIPE, "parse"]
 
 #: Far more than anything here takes, so that a busy machine decides nothing.
 PATIENCE_S = 60.0
@@ -41,7 +42,7 @@ class Session:
 
     scenario: Scenario
     sandbox: Sandbox
-    mock: MockAnthropic
+    mock: MockModel
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
     _started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
@@ -50,9 +51,9 @@ class Session:
         """Where the agent works."""
         return self.sandbox.workspace
 
-    def run(self, *options: str, claude: Sequence[str] = ()) -> list[str]:
-        """The command line ``agentpipe run OPTIONS -- claude …``."""
-        return [AGENTPIPE, "run", *options, "--", *self.sandbox.command(self.scenario, options=claude)]
+    def run(self, *options: str, agent: Sequence[str] = ()) -> list[str]:
+        """The command line ``agentpipe run OPTIONS -- AGENT …``."""
+        return [AGENTPIPE, "run", *options, "--", *self.sandbox.command(self.scenario, options=agent)]
 
     def start(
         self, command: Sequence[str], *, stdin: int | None = None, stdout: int = subprocess.PIPE

@@ -1,76 +1,16 @@
 """The real CLI through ``agentpipe run | agentpipe parse``: the events are what the mocked model said and did."""
 
 import json
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from agentpipe.event import TERMINAL_TYPES, Event
-from tests.agents.claude import VERSION
-from tests.agents.scenarios import Scenario, Text, Thinking, Tool
-from tests.agents.session import AGENTPIPE, Done, Session, events
-
-PARSE = [AGENTPIPE, "parse"]
-
-#: What parse passes on of a text, by default.
-MAX_CONTENT = 16 * 1024
-
-#: Which kind of work each tool is (`kind` of a tool call, Agent Client Protocol).
-KINDS = {"Bash": "execute", "Read": "read", "Write": "edit", "Edit": "edit", "Grep": "search"}
-
-
-def of_type(found: list[Event], *types: str) -> list[dict[str, Any]]:
-    return [event.payload for event in found if event.type in types]
-
-
-def whole(found: list[Event], kind: str, *, of_helpers: bool) -> list[str]:
-    """The final texts of the main agent or of its helpers, in order; not what was said to them."""
-    told = [event for event in found if event.type == kind and ("parent_id" in event.envelope) == of_helpers]
-    return [text["text"] for text in of_type(told, kind) if text["final"] and text.get("role") != "user"]
-
-
-def check_frame(found: list[Event], ending: str = "run_completed") -> dict[str, Any]:
-    """One run, numbered without a hole, begun once, ended once; the ending's payload."""
-    assert [event.sequence for event in found] == list(range(1, len(found) + 1))
-    assert len({event.run_id for event in found}) == 1
-    assert [event.type for event in found].count("run_started") == 1
-    assert found[0].type == "run_started"
-    assert [event.type for event in found if event.type in TERMINAL_TYPES] == [ending]
-    assert found[-1].type == ending
-    assert not of_type(found, "raw")
-    return found[-1].payload
-
-
-def check_tools(found: list[Event], scenario: Scenario) -> None:
-    """Every scripted call was made once, with its input, and ended as scripted; nothing else was called."""
-    scripted = scenario.calls()
-    calls = {payload["tool_use_id"]: payload for payload in of_type(found, "agent_tool_call")}
-    results = {payload["tool_use_id"]: payload for payload in of_type(found, "agent_tool_result")}
-    assert len(of_type(found, "agent_tool_call")) == len(calls) == len(scripted)
-    assert len(of_type(found, "agent_tool_result")) == len(results)
-    assert results.keys() == calls.keys()
-    left = list(scripted)
-    for identity, call in calls.items():
-        tool = next(each for each in left if is_call_of(call, each))
-        left.remove(tool)
-        assert call["kind"] == KINDS.get(tool.name, call["kind"])
-        assert call["title"]
-        assert results[identity]["name"] == tool.name
-        assert results[identity]["ok"] is tool.ok, (tool, results[identity])
-
-
-def is_call_of(call: dict[str, Any], tool: Tool) -> bool:
-    """The CLI adds defaults to an input, and leaves every field that the model gave; parse cuts long texts."""
-    told = call["input"]
-    return call["name"] == tool.name and all(same(told.get(key), value) for key, value in tool.input.items())
-
-
-def same(told: Any, given: Any) -> bool:
-    """Whether *told* is *given*, or its beginning when that is longer than parse passes on."""
-    cut = isinstance(given, str) and len(given) > MAX_CONTENT
-    return told == given or (cut and given.startswith(told.rpartition("…")[0]) and len(told) >= MAX_CONTENT)
+from agentpipe.event import Event
+from tests.agents.checks import check_frame, check_pieces, check_tools, of_type, summary, whole
+from tests.agents.claude import CLAUDE
+from tests.agents.scenarios import Scenario, Text, Thinking
+from tests.agents.session import AGENTPIPE, PARSE, Session, events
 
 
 def facts(found: list[Event]) -> dict[str, Any]:
@@ -86,31 +26,6 @@ def result_line(raw: bytes) -> dict[str, Any]:
     return found
 
 
-def summary(found: list[Event]) -> Counter[tuple[str, ...]]:
-    """What two tellings of the same session have in common: calls, results and whole texts."""
-    told: Counter[tuple[str, ...]] = Counter()
-    for event in found:
-        payload = event.payload
-        if event.type in {"agent_tool_call", "agent_tool_result"}:
-            told[event.type, payload["tool_use_id"], payload["name"]] += 1
-        elif event.type in {"agent_output", "agent_thinking"} and payload["final"]:
-            told[event.type, payload["text"]] += 1
-    return told
-
-
-@pytest.fixture
-def played(play: Callable[..., Session]) -> Callable[..., tuple[Session, Done, bytes]]:
-    """Plays a scenario through ``run --tee | parse``: the session, what came out, and the CLI's bytes."""
-
-    def through(name: str, *claude: str) -> tuple[Session, Done, bytes]:
-        session = play(name)
-        tee = session.sandbox.home / "tee.jsonl"
-        done = session.pipe(session.run("--tee", str(tee), claude=claude), PARSE)
-        return session, done, tee.read_bytes()
-
-    return through
-
-
 def test_hello(played: Callable[..., Any]) -> None:
     session, done, raw = played("hello")
     found = events(done.output)
@@ -120,7 +35,7 @@ def test_hello(played: Callable[..., Any]) -> None:
     assert ended["exit_code"] == 0
     assert ended["cost_usd"] == result_line(raw)["total_cost_usd"] > 0
     assert found[0].payload["agent"] == "claude"
-    assert facts(found)["agent_version"] == VERSION
+    assert facts(found)["agent_version"] == CLAUDE.version
     assert facts(found)["session_id"] == result_line(raw)["session_id"]
 
 
@@ -153,18 +68,6 @@ def test_tour(played: Callable[..., Any], options: list[str]) -> None:
     }
     progress = of_type(found, "progress_update")
     assert (progress[-1]["done"], progress[-1]["total"], progress[-1]["percent"]) == (4, 4, 100)
-
-
-def check_pieces(found: list[Event]) -> None:
-    """Chunks carry only what is new, and put together they are the final text that replaces them."""
-    pieces: dict[tuple[str, int], str] = {}
-    for payload in of_type(found, "agent_output", "agent_thinking"):
-        key = payload["message_id"], payload["index"]
-        if payload["final"]:
-            assert pieces.pop(key, payload["text"]) == payload["text"]
-        else:
-            pieces[key] = pieces.get(key, "") + payload["text"]
-    assert not pieces
 
 
 def test_the_tee_file_holds_the_clis_bytes(play: Callable[..., Session]) -> None:

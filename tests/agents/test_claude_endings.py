@@ -14,9 +14,7 @@ from pathlib import Path
 import pytest
 
 from agentpipe.event import TERMINAL_TYPES, Event
-from tests.agents.session import AGENTPIPE, PATIENCE_S, Session, events, wait_until
-
-PARSE = [AGENTPIPE, "parse"]
+from tests.agents.session import AGENTPIPE, PARSE, PATIENCE_S, Session, events, wait_until
 
 #: Longer than the 10 s for which the CLI waits for its reader before it exits 0 with a cut line.
 STALL_S = 20.0
@@ -157,7 +155,7 @@ def test_a_timeout_ends_the_run_with_124(play: Callable[..., Session]) -> None:
 def test_a_reader_that_goes_away_ends_the_agent(play: Callable[..., Session]) -> None:
     """``| head -5``: an agent that nobody listens to must not go on spending money."""
     session = play("tour", pace=1.0)
-    done = session.pipe(session.run(claude=["--include-partial-messages"]), ["head", "-5"])
+    done = session.pipe(session.run(agent=["--include-partial-messages"]), ["head", "-5"])
     assert len(done.output.splitlines()) == 5
     assert [status(each) for each in done.statuses] == [141, 0]
     assert session.descendants() == {}

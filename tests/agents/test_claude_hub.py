@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from agentpipe.event import decode
+from tests.agents.checks import check_frame, check_tools, whole
 from tests.agents.session import AGENTPIPE, PATIENCE_S, Session, events, wait_until
-from tests.agents.test_claude import check_frame, check_tools, whole
 from tests.hub_process import HubProcess
 
 #: Every piece of text as it comes, which is what fills a pipe.
@@ -51,7 +51,7 @@ def check_stored(hub: Hub, run_id: str, session: Session, sent: bytes) -> None:
 
 def test_a_tour_arrives_whole_and_in_order(play: Callable[..., Session], hub: Hub) -> None:
     session = play("tour")
-    done = session.pipe(session.run("--run-id", "tour", claude=LIVE), *hub.stages())
+    done = session.pipe(session.run("--run-id", "tour", agent=LIVE), *hub.stages())
     assert done.statuses == [0] * 5, done.stderr
     check_stored(hub, "tour", session, done.output)
     shown = hub.json("api/runs/tour")
@@ -68,7 +68,7 @@ def test_agents_at_the_same_time_are_kept_apart(play: Callable[..., Session], hu
 
     def play_to_the_end(name: str) -> bytes:
         session = sessions[name]
-        return session.pipe(session.run("--run-id", f"many-{name}", claude=LIVE), *hub.stages()).output
+        return session.pipe(session.run("--run-id", f"many-{name}", agent=LIVE), *hub.stages()).output
 
     with ThreadPoolExecutor() as pool:
         sent = dict(zip(names, pool.map(play_to_the_end, names), strict=True))
@@ -112,4 +112,4 @@ def test_an_interrupt_from_the_keyboard_reaches_every_stage_and_loses_nothing(
     wait_until(lambda: not session.descendants(), "nothing of the session is left")
     assert hub.events("keyboard") == [decode(line) for line in sent.read_bytes().splitlines()]
     assert hub.json("api/runs/keyboard")["state"] == "cancelled"
-    assert session.stderr_path.read_text() == ""
+    assert session.stderr_path.read_text() == "agentpipe: parse: detected claude\n"

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.agents.mock_anthropic import MockAnthropic, Request
+from tests.agents.mock_anthropic import MockAnthropic
+from tests.agents.mock_model import Request
 from tests.agents.record import scrub
 from tests.agents.scenarios import SCENARIOS, Text, Thinking, Tool
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from agentpipe.event import Event, peek, seconds
+from tests.agents.checks import check_frame, check_tools, of_type, whole
 from tests.agents.scenarios import SCENARIOS
 from tests.agents.session import AGENTPIPE, events
-from tests.agents.test_claude import check_frame, check_tools, of_type, whole
 
 SAMPLES = Path(__file__).parents[2] / "docs" / "samples"
 TOUR = SCENARIOS["tour"](Path("/home/dev/shop"))
