@@ -107,7 +107,10 @@ class Calls:
         """*call* gave *text* back. *duration_ms* is the source's own, else it is measured; *whole* are images and
         files of the result; *failed* is what the error says when it is not the text.
         """
-        content, size, truncated = cut(text, self._limit)
+        size = len(text)
+        content, truncated = text, False
+        if size > self._limit or not text.isascii():
+            content, size, truncated = cut(text, self._limit)
         payload: dict[str, JSON] = {
             "tool_use_id": tool_use_id,
             "name": call.name,
@@ -125,7 +128,7 @@ class Calls:
         if took_ms is not None:
             payload["duration_ms"] = took_ms
         draft = Draft("agent_tool_result", payload, stamp.at, stamp.scope)
-        if self._wholes and (truncated or whole):
+        if (truncated or whole) and self._wholes:
             draft.whole = (Whole("text/plain", text), *whole) if truncated else tuple(whole)
         if ok:
             return [draft]
@@ -138,15 +141,15 @@ def _took_ms(call: Call, stamp: Stamp) -> int | None:
 
     Two lines of one read tell no time apart, so nothing is said about them.
     """
-    if stamp.own is not call.own:
+    own = stamp.own
+    if own is not call.own:
         took_s = stamp.read - call.read
         return round(took_s * 1000) if took_s > 0 else None
-    took_ms = _between(call.at, stamp.at)
-    return round(took_ms) if took_ms > 0 or (stamp.own and took_ms == 0) else None
-
-
-def _between(start: str, end: str) -> float:
-    """Milliseconds from *start* to *end*, which mostly lie in one minute, so that their seconds tell the difference."""
-    if start[:17] == end[:17] and start[19::4] == end[19::4] == ".Z":  # ``2026-11-20T07:00:12.345Z``
-        return int(end[17:19] + end[20:23]) - int(start[17:19] + start[20:23])
-    return (seconds(end) - seconds(start)) * 1000
+    start, end = call.at, stamp.at
+    if start == end:
+        return 0 if own else None
+    if start[:17] == end[:17] and start[19:20] == end[19:20] == "." and start[23:] == end[23:] == "Z":
+        took_ms: float = int(end[17:19] + end[20:23]) - int(start[17:19] + start[20:23])  # in one minute, as mostly
+    else:
+        took_ms = (seconds(end) - seconds(start)) * 1000
+    return round(took_ms) if took_ms > 0 or (own and took_ms == 0) else None
