@@ -43,7 +43,7 @@ def _run(run: Mapping[str, JSON]) -> _Row:
     again = f" ({run['execution']})" if "execution" in run else ""
     return (
         ("" if run["counted"] else "· ") + _safe(run["run_id"]) + again,
-        _safe(run.get("agent") or run["agent_id"]),
+        _safe(run.get("agent") or run.get("agent_id") or _NOTHING),
         _safe(run.get("model") or _NOTHING),
         run["state"] + (" *" if "incomplete" in run else ""),
         _time(run.get("duration_ms")),
