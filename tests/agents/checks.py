@@ -10,7 +10,16 @@ from agentpipe.event import TERMINAL_TYPES, Event
 from tests.agents.mock_model import MockModel
 from tests.agents.scenarios import Scenario, Tool
 
-__all__ = ["check_frame", "check_ids", "check_pieces", "check_tools", "of_type", "summary", "whole"]
+__all__ = [
+    "check_frame",
+    "check_ids",
+    "check_pieces",
+    "check_tools",
+    "check_whole_content",
+    "of_type",
+    "summary",
+    "whole",
+]
 
 #: What parse passes on of a text, by default.
 MAX_CONTENT = 16 * 1024
@@ -108,3 +117,16 @@ def check_pieces(found: list[Event]) -> None:
         else:
             pieces[key] = pieces.get(key, "") + payload["text"]
     assert not pieces
+
+
+def check_whole_content(found: list[Event], tool_use_id: str, given: str, media_type: str = "text/plain") -> None:
+    """What a result leaves out stands whole before it, in parts that join to what the tool gave; images as base64."""
+    results = of_type(found, "agent_tool_result")
+    result = next(result for result in results if result["tool_use_id"] == tool_use_id)
+    place = next(place for place in result["whole"] if place["media_type"] == media_type)
+    parts = [part for part in of_type(found, "content") if part["ref"] == place["ref"]]
+    assert [part["part"] for part in parts] == list(range(1, parts[0]["parts"] + 1))
+    if media_type == "text/plain":
+        assert result["truncated"]
+        assert result["bytes"] == place["bytes"] == len(given.encode())
+    assert "".join(part.get("text") or part["base64"] for part in parts) == given

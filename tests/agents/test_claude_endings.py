@@ -13,8 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from agentpipe.event import TERMINAL_TYPES, Event
+from tests.agents.endings import agent_process, begun, ended, saved, status, told
 from tests.agents.session import AGENTPIPE, PARSE, PATIENCE_S, Session, events, wait_until
+
+#: What shows that a tool was called.
+CALL = b'"type":"tool_use"'
 
 #: Longer than the 10 s for which the CLI waits for its reader before it exits 0 with a cut line.
 STALL_S = 20.0
@@ -42,84 +45,36 @@ def stalled(play_throughout: Callable[..., Session]) -> Stalled:
     return Stalled(session, of_claude, of_burst, time.monotonic())
 
 
-def begun(session: Session, *options: str) -> subprocess.Popen[bytes]:
-    """The slow scenario, its tool running (in a session of its own, as the CLI does it)."""
-    process = session.start(session.run(*options))
-    begins = session.workspace / "tool.begun"
-    wait_until(lambda: begins.exists() or process.poll() is not None, "the tool runs")
-    assert begins.exists(), session.stderr_path.read_text()
-    sleeping = [line for line in session.descendants().values() if "sleep 300" in line]
-    assert sleeping, "the tool carries the mark by which descendants are found"
-    return process
-
-
-def ended(session: Session, process: subprocess.Popen[bytes]) -> tuple[int, Event]:
-    """The status of ``run`` and its ``process_exited``, once it has ended and no process is left."""
-    output, _ = process.communicate(timeout=PATIENCE_S)
-    assert session.descendants() == {}
-    saved(session).write_bytes(output)
-    return status(process.returncode), events(output)[-1]
-
-
-def saved(session: Session) -> Path:
-    """Where `ended` keeps what ``run`` printed."""
-    return session.sandbox.home / "run.ndjson"
-
-
-def told(session: Session) -> Event:
-    """How the run ended as ``parse`` tells it; it begins once and ends once."""
-    found = events(session.pipe(["cat", str(saved(session))], PARSE).output)
-    assert [event.type for event in found].count("run_started") == 1
-    assert [event.type for event in found if event.type in TERMINAL_TYPES] == [found[-1].type]
-    return found[-1]
-
-
-def status(returncode: int) -> int:
-    """As a shell says it: 128 + n for a process that ended by signal n."""
-    return 128 - returncode if returncode < 0 else returncode
-
-
-def agent_process(session: Session) -> int:
-    """The CLI itself, the child of ``run``."""
-    found = [
-        number
-        for number, line in session.descendants().items()
-        if line.startswith(str(session.sandbox.binary)) and "--output-format" in line
-    ]
-    assert len(found) == 1, session.descendants()
-    return found[0]
-
-
 @pytest.mark.parametrize(("sent", "expected"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129), ("SIGQUIT", 131)])
 def test_a_signal_to_run_ends_the_agent_and_its_tools(play: Callable[..., Session], sent: str, expected: int) -> None:
     session = play("slow")
-    process = begun(session)
+    process = begun(session, CALL)
     process.send_signal(signal.Signals[sent])
     returncode, exited = ended(session, process)
     assert returncode == expected
     assert exited.payload["reason"] == "signal"
-    assert told(session).type == "run_cancelled"
+    assert told(session)[-1].type == "run_cancelled"
 
 
 def test_an_agent_killed_outright_leaves_no_tool_behind(play: Callable[..., Session]) -> None:
     """The CLI cannot clean up then; its tool runs in another session, where a kill of the group does not reach."""
     session = play("slow")
-    process = begun(session)
+    process = begun(session, CALL)
     os.kill(agent_process(session), signal.SIGKILL)
     returncode, exited = ended(session, process)
     assert returncode == 137
     assert exited.payload["signal"] == "SIGKILL"
-    assert told(session).type == "run_failed"
+    assert told(session)[-1].type == "run_failed"
 
 
 def test_an_agent_interrupted_by_others_is_not_completed_though_its_status_is_0(play: Callable[..., Session]) -> None:
     """The CLI ends with 0 then, now and then without a result line."""
     session = play("slow")
-    process = begun(session)
+    process = begun(session, CALL)
     os.kill(agent_process(session), signal.SIGINT)
     returncode, exited = ended(session, process)
     assert (returncode, exited.payload["exit_code"]) == (0, 0)
-    assert told(session).type == "run_cancelled"
+    assert told(session)[-1].type == "run_cancelled"
 
 
 def test_an_agent_that_refuses_its_options_says_why_and_fails(play: Callable[..., Session]) -> None:
@@ -140,11 +95,11 @@ def test_a_timeout_ends_the_run_with_124(play: Callable[..., Session]) -> None:
 
     def timed_out(reason: str) -> None:
         session = sessions[reason]
-        process = begun(session, f"--{reason.replace('_', '-')}", "6s")
+        process = begun(session, CALL, f"--{reason.replace('_', '-')}", "6s")
         returncode, exited = ended(session, process)
         assert returncode == 124
         assert exited.payload["reason"] == reason
-        terminal = told(session)
+        terminal = told(session)[-1]
         assert terminal.type in {"run_failed", "run_cancelled"}
         assert terminal.payload["reason"] == reason
 
@@ -182,7 +137,7 @@ def test_a_stalled_reader_does_not_slow_the_agent(play: Callable[..., Session], 
 def test_a_run_killed_outright_takes_the_agent_with_it(play: Callable[..., Session]) -> None:
     """SIGKILL leaves ``run`` no time to end anything; the system tells the agent, which ends its tools."""
     session = play("slow")
-    process = begun(session)
+    process = begun(session, CALL)
     process.kill()
     process.communicate(timeout=PATIENCE_S)
     wait_until(lambda: not session.descendants(), "nothing of the session is left")
@@ -224,7 +179,7 @@ def check_story(session: Session) -> None:
     assert len([event for event in carried if event.payload["stream"] == "stdout"]) == len(lines)
     found = events(session.pipe(["cat", str(saved(session))], PARSE).output)
     assert [event.sequence for event in found] == list(range(1, len(found) + 1))
-    assert told(session).type == "run_cancelled"
+    assert told(session)[-1].type == "run_cancelled"
     calls = {event.payload["tool_use_id"] for event in found if event.type == "agent_tool_call"}
     results = {event.payload["tool_use_id"] for event in found if event.type == "agent_tool_result"}
     assert results <= calls
