@@ -214,8 +214,11 @@ class Parse(BaseStage):
         del self._processes[run_id]
 
     def _oversize(self, event: Event, moment: Moment, out: list[Event]) -> None:
-        """A line over the limit: its head and its size are all that is left of it."""
+        """A line over the limit: its head and its size are all that is left of it. Or lines that the source has lost."""
         payload = event.payload
+        if payload.get("reason") == "source":
+            self._bare.of_nobody(moment).kept(payload, moment, out, "gap")
+            return
         head = string(payload.get("head"))
         place = re.match(_RUN_IN_HEAD, head.encode("utf-8", "surrogatepass"))
         process = self._processes.get(decode(b'"' + place[1] + b'"')) if place is not None else None
