@@ -34,10 +34,14 @@ STAGES = {
 ADAPTERS = {
     "claude": Row("agentpipe.parse.claude.stream:Claude", "Claude Code: stream-json, json"),
     "claude-hooks": Row("agentpipe.parse.claude.hooks:ClaudeHooks", "Claude Code: payloads of its hooks"),
+    "claude-transcript": Row("agentpipe.parse.claude.transcript:ClaudeTranscript", "Claude Code: session files"),
     "codex": Row("agentpipe.parse.agents.codex:Codex", "Codex: exec --json"),
+    "codex-rollout": Row("agentpipe.parse.agents.codex_rollout:CodexRollout", "Codex: the session files that it keeps (rollouts)"),
     "copilot": Row("agentpipe.parse.agents.copilot:Copilot", "GitHub Copilot CLI: output-format json, session files"),
     "cursor": Row("agentpipe.parse.agents.cursor:Cursor", "Cursor: stream-json, json"),
     "gemini": Row("agentpipe.parse.agents.gemini:Gemini", "Gemini CLI: stream-json, json"),
+    "gemini-chat": Row("agentpipe.parse.agents.gemini_chat:GeminiChat", "Gemini CLI: saved chats"),
+    "pi": Row("agentpipe.parse.agents.pi:Pi", "pi: mode json"),
     "qwen": Row("agentpipe.parse.agents.qwen:Qwen", "Qwen Code: stream-json, json"),
     "plain": Row("agentpipe.parse.agents.plain:Plain", "any text, line by line"),
 }

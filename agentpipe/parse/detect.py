@@ -20,10 +20,14 @@ __all__ = ["ADAPTERS", "adapter", "for_program", "is_event", "likeliest", "recog
 ADAPTERS = {
     "claude": "agentpipe.parse.claude.stream:Claude",
     "claude-hooks": "agentpipe.parse.claude.hooks:ClaudeHooks",
+    "claude-transcript": "agentpipe.parse.claude.transcript:ClaudeTranscript",
     "codex": "agentpipe.parse.agents.codex:Codex",
+    "codex-rollout": "agentpipe.parse.agents.codex_rollout:CodexRollout",
     "copilot": "agentpipe.parse.agents.copilot:Copilot",
     "cursor": "agentpipe.parse.agents.cursor:Cursor",
     "gemini": "agentpipe.parse.agents.gemini:Gemini",
+    "gemini-chat": "agentpipe.parse.agents.gemini_chat:GeminiChat",
+    "pi": "agentpipe.parse.agents.pi:Pi",
     "qwen": "agentpipe.parse.agents.qwen:Qwen",
     "plain": "agentpipe.parse.agents.plain:Plain",
 }
