@@ -6,15 +6,31 @@ where it really starts.
 """
 
 import dataclasses
+from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from agentpipe.event import Event, peek_lines
 
-__all__ = ["EVERYTHING", "SLICE_BYTES", "Filter", "Log", "MemoryLog", "Page", "Position", "Slice", "fitting"]
+__all__ = [
+    "EVERYTHING",
+    "SLICE_BYTES",
+    "Filter",
+    "Log",
+    "MemoryLog",
+    "OfRun",
+    "Page",
+    "Position",
+    "Slice",
+    "fitting",
+]
 
 #: What a line costs beyond its bytes: the object's header and its place in the list.
 LINE_OVERHEAD = 48
+
+#: How much one answer about a run holds: thousands of ordinary events, or a few of the largest.
+SLICE_BYTES = 8 << 20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -81,6 +97,19 @@ class Filter:
 EVERYTHING = Filter()
 
 
+class OfRun(NamedTuple):
+    """What is asked for of one run: ``types`` (empty: all) less ``without``."""
+
+    run_id: str
+    types: frozenset[str] = frozenset()
+    without: frozenset[str] = frozenset()
+
+    @property
+    def filter(self) -> Filter:
+        """The same as a filter."""
+        return Filter(runs=frozenset({self.run_id}), types=self.types, without=self.without)
+
+
 class Log(Protocol):
     """An append-only log that forgets its beginning.
 
@@ -102,9 +131,15 @@ class Log(Protocol):
         """The line of the event with this id, or None when it is not kept."""
         ...
 
-    def of_run(self, run_id: str, after: int, limit: int, types: frozenset[str]) -> Slice:
-        """The entries of one run after the offset *after*, of these types (empty: all): at most *limit* and about
-        `SLICE_BYTES`, at least one when there is one.
+    def of_run(self, wanted: "OfRun", after: int, limit: int, limit_bytes: int = SLICE_BYTES) -> Slice:
+        """The entries of one run after the offset *after*: at most *limit* and about *limit_bytes*, at least one when
+        there is one.
+        """
+        ...
+
+    def place(self, run_id: str, sequence: int) -> int:
+        """An offset after which lie all entries of the run with the number *sequence* and later ones that are kept;
+        found without reading through the log. A few with lower numbers may lie there too, gaps of any number.
         """
         ...
 
@@ -119,18 +154,23 @@ class MemoryLog:
     Appending past a bound drops the oldest eighth at once, because dropping one by one would move the whole list
     each time.
 
+    *indexed* notes where the numbers of each run are, for the log that is all there is; only what `append_events`
+    brings is noted.
+
     One thread appends; any thread may read meanwhile: the lines and the offset before them are one value, which is
     replaced when lines leave.
     """
 
-    def __init__(self, epoch: str, *, max_events: int, max_bytes: int, head: int = 0) -> None:
+    def __init__(self, epoch: str, *, max_events: int, max_bytes: int, head: int = 0, indexed: bool = False) -> None:
         # given
         self.epoch = epoch
         self._max_events = max_events
         self._max_bytes = max_bytes
         # changing
         self._kept: tuple[int, list[bytes]] = (head, [])  # the list grows in place, and never shrinks
+        self._places = _Places() if indexed else None
         self.bytes_kept = 0
+        self.bytes_appended = 0  # in all
 
     @property
     def oldest(self) -> int:
@@ -147,10 +187,18 @@ class MemoryLog:
         """Add *lines* and return the position after them; old ones leave when a bound is passed."""
         kept = self._kept[1]
         kept += lines
-        self.bytes_kept += sum(map(len, lines)) + LINE_OVERHEAD * len(lines)
+        size = sum(map(len, lines))
+        self.bytes_appended += size
+        self.bytes_kept += size + LINE_OVERHEAD * len(lines)
         if self.bytes_kept > self._max_bytes or len(kept) > self._max_events:
             self._evict()
         return Position(self.epoch, self.head)
+
+    def append_events(self, events: Sequence[Event]) -> Position:
+        """Add the lines of *events*, whose heads say where the numbers of their runs are."""
+        if self._places is not None and events:
+            self._places.note(events, self.head)
+        return self.append([event.line for event in events])
 
     def since(self, offset: int, limit: int, limit_bytes: int) -> Page:
         """The entries after *offset*; see `Log`."""
@@ -163,23 +211,28 @@ class MemoryLog:
         return Page(start, lines)
 
     def find(self, event_id: str) -> bytes | None:
-        """The line of the event with this id; looks through what is kept, newest first."""
+        """The line of the event with this id: where its number should be, else anywhere, newest first."""
+        run_id, _, number = event_id.rpartition(":")
+        if number.isdecimal() and len(number) < 17:
+            numbered = self._numbered(run_id, int(number))
+            if numbered is not None and numbered.identity == event_id:
+                return numbered.line
         for page in self._pages_backward():
             for event in reversed(peek_lines(page.lines)[0]):
                 if event.identity == event_id:
                     return event.line
         return None
 
-    def of_run(self, run_id: str, after: int, limit: int, types: frozenset[str]) -> Slice:
+    def of_run(self, wanted: OfRun, after: int, limit: int, limit_bytes: int = SLICE_BYTES) -> Slice:
         """The entries of one run; see `Log`."""
-        wanted = Filter(runs=frozenset({run_id}), types=types)
+        pick = wanted.filter.pick
         lines: list[bytes] = []
         offsets: list[int] = []
-        room = SLICE_BYTES
+        room = limit_bytes
         page = self.since(after, SCAN_EVENTS, SCAN_BYTES)
         while page.lines:
             events, _ = peek_lines(page.lines)
-            for index in wanted.pick(events):
+            for index in pick(events):
                 lines.append(events[index].line)
                 offsets.append(page.start + index + 1)
                 room -= len(lines[-1])
@@ -187,6 +240,10 @@ class MemoryLog:
                     return Slice(lines, offsets, offsets[-1])
             page = self.since(page.next, SCAN_EVENTS, SCAN_BYTES)
         return Slice(lines, offsets, page.next)
+
+    def place(self, run_id: str, sequence: int) -> int:
+        """Where the numbers of a run from *sequence* on are; see `Log`."""
+        return max(self.oldest, self._places.find(run_id, sequence) if self._places is not None else 0)
 
     def before_last(self, filter: Filter, count: int) -> int:  # noqa: A002 - the protocol's word
         """The offset after which the last *count* matching entries lie; see `Log`."""
@@ -199,6 +256,16 @@ class MemoryLog:
                 return page.start + found[len(found) - count]
             count -= len(found)
         return self.oldest
+
+    def _numbered(self, run_id: str, sequence: int) -> Event | None:
+        """The first event of the run with this number or a later one, but for gaps."""
+        page = self.since(self.place(run_id, sequence), SCAN_EVENTS, SCAN_BYTES)
+        while page.lines:
+            for event in peek_lines(page.lines)[0]:
+                if event.run_id == run_id and (event.sequence or 0) >= sequence and event.type != "gap":
+                    return event
+            page = self.since(page.next, SCAN_EVENTS, SCAN_BYTES)
+        return None
 
     def _pages_backward(self) -> Iterable[Page]:
         oldest, kept = self._kept
@@ -217,14 +284,67 @@ class MemoryLog:
             self.bytes_kept -= len(kept[count]) + LINE_OVERHEAD
             count += 1
         self._kept = oldest + count, kept[count:]
+        if self._places is not None:
+            self._places.forget(oldest + count)
+
+
+class _Places:
+    """For each run, how far the log was when some of its numbers came: the first number that a batch brought, and the
+    offset before that batch. Gaps do not count, because they may come after later numbers; all others rise.
+
+    A run has at most one note, of 16 bytes, in `APART` entries of the log. A note that is missing only means to look
+    through more.
+    """
+
+    def __init__(self) -> None:
+        self._notes: dict[str, tuple[array[int], array[int]]] = {}  # numbers, offsets; both rise
+
+    def note(self, events: Sequence[Event], offset: int) -> None:
+        """Some *events* come after *offset*."""
+        for run_id, number in _firsts(events).items():
+            noted = self._notes.get(run_id)
+            if noted is None:
+                noted = self._notes[run_id] = (array("q"), array("q"))
+            numbers, offsets = noted
+            if not offsets or offset - offsets[-1] >= APART:
+                offsets.append(offset)  # first: a reader goes by the numbers
+                numbers.append(number or 0)
+
+    def find(self, run_id: str, sequence: int) -> int:
+        """The offset after which the number *sequence* of the run and later ones are; 0 when that is not known."""
+        noted = self._notes.get(run_id)
+        if noted is None:
+            return 0
+        numbers, offsets = noted
+        index = bisect_right(numbers, sequence) - 1
+        return offsets[index] if index >= 0 else 0
+
+    def forget(self, oldest: int) -> None:
+        """What lies before *oldest* is gone; where nothing is noted, one looks from *oldest* on."""
+        kept = {}
+        for run_id, (numbers, offsets) in self._notes.items():
+            if offsets[-1] >= oldest:
+                first = max(0, bisect_right(offsets, oldest) - 1)
+                kept[run_id] = (numbers[first:], offsets[first:])
+        self._notes = kept
 
 
 #: How much a scan looks at in one piece: enough for the batch decoder to be quick, little enough to stay in cache.
 SCAN_EVENTS = 1000
 SCAN_BYTES = 1 << 20
 
-#: How much one answer about a run holds: thousands of ordinary events, or a few of the largest.
-SLICE_BYTES = 8 << 20
+#: Entries between two notes of where a run's numbers are: so many are looked through in a fraction of a millisecond.
+APART = 256
+
+
+def _firsts(events: Sequence[Event]) -> dict[str, int | None]:
+    """The first number of each run. Events between two of the same run are most likely of that run too: then it costs
+    the same for many as for one.
+    """
+    first, last = events[0], events[-1]
+    if first.run_id == last.run_id and first.type != "gap":
+        return {first.run_id: first.sequence}
+    return {event.run_id: event.sequence for event in reversed(events) if event.type != "gap"}
 
 
 def fitting(lines: Sequence[bytes], limit_bytes: int) -> int:

@@ -25,6 +25,9 @@ DELIVERY_BYTES = 48 * 1024
 #: What one step reads on: as many small events as a delivery can hold.
 STEP_EVENTS = 500
 
+#: Heads that are kept beside the window pin their lines: few large events are as much as many small ones.
+FRESH_BYTES = 1 << 20
+
 Peer = TypeVar("Peer")
 
 
@@ -107,6 +110,7 @@ class Hub(Generic[Peer]):
         self._wanted: list[Cursor[Peer]] = []
         self._fresh: list[Event] = []  # the heads of the newest entries, so that following peeks nothing again
         self._fresh_start = window.head
+        self._fresh_since = window.bytes_appended
         self._oldest = oldest or 0
 
     # --- who listens
@@ -143,10 +147,12 @@ class Hub(Generic[Peer]):
 
     def announce(self, events: Sequence[Event]) -> None:
         """Append *events* to the window: they are stored, now they may be told."""
-        if self._fresh_start + len(self._fresh) != self._window.head or len(self._fresh) > STEP_EVENTS:
-            self._fresh, self._fresh_start = [], self._window.head
+        window = self._window
+        many = len(self._fresh) > STEP_EVENTS or window.bytes_appended - self._fresh_since > FRESH_BYTES
+        if many or self._fresh_start + len(self._fresh) != window.head:
+            self._fresh, self._fresh_start, self._fresh_since = [], window.head, window.bytes_appended
         self._fresh += events
-        self._window.append([event.line for event in events])
+        window.append_events(events)
 
     def evicted(self, oldest: int) -> None:
         """The store has dropped its entries up to the offset *oldest*."""

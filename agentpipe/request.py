@@ -92,13 +92,15 @@ class _Inbound(msgspec.Struct, gc=False):
 
 _INBOUND = msgspec.json.Decoder(_Inbound)
 
-#: Specification A's preferences: each, when false, takes these types out.
+#: Specification A's preferences, and one for what `/api/content` gives by reference: each, when false, takes these
+#: types out.
 PREFERENCES: dict[str, tuple[str, ...]] = {
     "includeToolCalls": ("agent_tool_call",),
     "includeToolResults": ("agent_tool_result",),
     "includeOutput": ("agent_output", "agent_thinking", "agent_output_chunk", "process_output"),
     "includeFileChanges": ("file_changed", "file_operation"),
     "includeProgress": ("progress_update",),
+    "includeContent": ("content",),
 }
 
 _FILTER_ALIASES = {"runId": "runs", "workOrderId": "works", "adw_id": "agents"}

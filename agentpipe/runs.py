@@ -40,6 +40,7 @@ class Run(msgspec.Struct, omit_defaults=True, gc=False):
     run_id: str
     agent_id: str = ""
     work_id: str | None = None
+    session_id: str | None = None
     state: str = "running"
     started_at: str | None = None
     updated_at: str | None = None
@@ -99,6 +100,8 @@ class _Facts(msgspec.Struct, gc=False):
     ok: Any = None
     path: Any = None
     model: Any = None
+    session_id: Any = None
+    changed: Any = None
     title: Any = None
     command: Any = None
     agent: Any = None
@@ -155,7 +158,8 @@ class Runs:
             reduce = _REDUCERS.get(event.type)
             if reduce is not None:
                 self._reduce(run, event, reduce)
-            last[event.run_id] = event
+            if event.type != "content" or event.run_id not in last:
+                last[event.run_id] = event
         for run_id, event in last.items():
             self._touch(self._runs[run_id], event, now)
         if len(self._runs) > self._max_runs:
@@ -225,7 +229,8 @@ class Runs:
             self._agent(run.agent_id).running += 1 if run.state == "running" else -1
 
     def _touch(self, run: Run, event: Event, now: float) -> None:
-        run.last_type = event.type
+        if event.type != "content":  # a part of what the next event tells, no activity of its own
+            run.last_type = event.type
         run.updated_at = _timestamp(event) or run.updated_at
         run.work_id = run.work_id or event.work_id
         agent = self._agent(run.agent_id)
@@ -259,12 +264,24 @@ _Reducer = Callable[[Run, Event, _Facts], None]
 
 def _started(run: Run, event: Event, facts: _Facts) -> None:  # noqa: ARG001 - every reducer's shape
     run.state = "running"
-    if isinstance(facts.model, str):
-        run.model = facts.model[:MAX_TEXT]
+    _identified(run, facts.session_id, facts.model)
     if isinstance(facts.title, str):
         run.title = facts.title[:MAX_TEXT]
     elif isinstance(facts.command, list) and run.title is None:
         run.title = " ".join(part for part in facts.command if isinstance(part, str))[:MAX_TEXT]
+
+
+def _updated(run: Run, event: Event, facts: _Facts) -> None:  # noqa: ARG001 - every reducer's shape
+    """What was not known when the run started."""
+    if isinstance(facts.changed, dict):
+        _identified(run, facts.changed.get("session_id"), facts.changed.get("model"))
+
+
+def _identified(run: Run, session_id: JSON, model: JSON) -> None:
+    if isinstance(session_id, str) and 0 < len(session_id) <= MAX_TEXT:  # cut, it would be another one's
+        run.session_id = session_id
+    if isinstance(model, str):
+        run.model = model[:MAX_TEXT]
 
 
 def _called(run: Run, event: Event, facts: _Facts) -> None:  # noqa: ARG001 - every reducer's shape
@@ -335,6 +352,7 @@ def _is_number(value: object) -> bool:
 
 
 _REDUCERS: dict[str, _Reducer] = {
+    "agent_state_update": _updated,
     "agent_tool_call": _called,
     "agent_tool_result": _returned,
     "file_changed": _changed,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentpipe.event import encode, peek
-from agentpipe.history import EVERYTHING, LINE_OVERHEAD, Filter, MemoryLog, Position, fitting
+from agentpipe.history import APART, EVERYTHING, LINE_OVERHEAD, Filter, MemoryLog, OfRun, Position, fitting
 
 
 def line(run: str, sequence: int, type_: str = "agent_output", **more: object) -> bytes:
@@ -75,13 +75,13 @@ def test_an_event_is_found_by_its_id_as_its_bytes():
 def test_the_events_of_a_run_come_in_pages_with_their_offsets():
     history = log()
     history.append([line("ab"[number % 2], number // 2 + 1) for number in range(10)])
-    first = history.of_run("b", 0, 3, frozenset())
+    first = history.of_run(OfRun("b"), 0, 3)
     assert first.offsets == [2, 4, 6]
     assert first.next == 6
-    rest = history.of_run("b", first.next, 3, frozenset())
+    rest = history.of_run(OfRun("b"), first.next, 3)
     assert rest.offsets == [8, 10]
     assert rest.next == 10
-    assert history.of_run("b", 0, 3, frozenset({"other"})) == ([], [], 10)
+    assert history.of_run(OfRun("b", frozenset({"other"})), 0, 3) == ([], [], 10)
 
 
 def test_the_last_matching_entries_are_counted_from_the_end():
@@ -135,3 +135,51 @@ def test_a_reader_on_another_thread_never_sees_a_page_out_of_place():
             reader.join()
         sys.setswitchinterval(interval)
     assert problems == []
+
+
+def indexed(batches: list[list[bytes]], **bounds: int) -> MemoryLog:
+    history = MemoryLog("e", max_events=bounds.get("max_events", 1 << 20), max_bytes=1 << 28, indexed=True)
+    for batch in batches:
+        history.append_events([peek(each) for each in batch])
+    return history
+
+
+def test_a_number_is_found_without_reading_through_200_000_events():
+    """The same question of a log without an index reads all of it: a hundredth of that is little on any machine."""
+    lines = [line("ab"[number % 2], number // 2 + 1) for number in range(200_000)]
+    batches = [lines[start : start + 20] for start in range(0, len(lines), 20)]
+    history = indexed(batches)
+    for number in (1, 50_000, 99_999, 100_000):
+        assert history.find(f"b:{number}") == lines[2 * number - 1]
+        assert 0 <= 2 * number - 1 - history.place("b", number) <= 2 * APART
+    assert history.find("b:100001") is None
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 400)), min_size=1, max_size=300), max_size=12),
+    st.integers(8, 500),
+)
+def test_a_place_lies_before_all_later_numbers(batches: list[list[tuple[str, int]]], max_events: int):
+    """Numbers rise by steps; where a step would be 1, a gap of any number comes as well."""
+    numbers = {"a": 0, "b": 0}
+    made: list[list[bytes]] = []
+    for batch in batches:
+        made.append([])
+        for run, step in batch:
+            if step == 1:
+                made[-1].append(
+                    line(run, 1 + numbers[run] // 2, "gap", event_id=f"{run}:gap:{len(made)}-{len(made[-1])}")
+                )
+            numbers[run] += step
+            made[-1].append(line(run, numbers[run]))
+    history = indexed(made, max_events=max_events)
+    kept = [peek(each) for each in history.since(0, 1 << 20, 1 << 30).lines]
+    for offset, event in enumerate(kept, history.oldest + 1):
+        assert history.find(event.identity) == event.line
+        if event.type != "gap":
+            assert history.place(event.run_id, event.sequence or 0) < offset
+
+
+def test_types_can_be_left_out_of_a_run():
+    history = indexed([[line("a", 1), line("a", 2, "content"), line("a", 3), line("b", 1)]])
+    assert history.of_run(OfRun("a", without=frozenset({"content"})), 0, 10).offsets == [1, 3]

@@ -317,3 +317,11 @@ class HubMachine(RuleBasedStateMachine):
 
 HubMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 TestHubMachine = HubMachine.TestCase
+
+
+def test_large_events_are_not_kept_beside_the_window():
+    """The heads of the newest events pin their lines: 500 of a megabyte would be half a gigabyte."""
+    hub = hub_of(MemoryLog("e", max_events=10_000, max_bytes=1 << 20))
+    for number in range(1, 41):
+        hub.announce([made("r", number, 1 << 18)])
+    assert sum(len(event.line) for event in hub._fresh) <= 2 << 20

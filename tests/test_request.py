@@ -185,3 +185,9 @@ def test_an_event_that_nests_too_deeply_does_not_spoil_its_batch(depth: int, oth
     wrapped = b'{"type":"publish","events":[%b]}' % b",".join([deep, *others])
     assert request.parse_client_message(wrapped) == request.Publish([deep, *others])
     assert request.parse_client_message(deep) == request.Publish([deep])
+
+
+def test_contents_can_be_left_out():
+    found = parse_client_message(b'{"type":"subscribe","id":1,"includeContent":false}')
+    assert isinstance(found, Subscribe)
+    assert found.filter.without == {"content"}

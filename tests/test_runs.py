@@ -198,3 +198,38 @@ def test_numbers_that_nobody_can_mean_are_left_out(log: Log, type_: str, number:
     states = reduced(log.event(type_, **payload))
     assert str(number)[:10] not in str(states.runs())
     orjson.dumps([states.runs(), states.agents()])
+
+
+def test_a_run_names_its_session_as_soon_as_it_is_told(log: Log):
+    runs = reduced(log.event("run_started", run="a", session_id="s"), log.event("run_started", run="b"))
+    assert runs.run("a")["session_id"] == "s"  # type: ignore[index]
+    assert "session_id" not in runs.run("b")  # type: ignore[operator]
+    runs.apply([log.event("agent_state_update", run="b", state="initialized", changed={"session_id": "s"})], 0.0)
+    assert {run["session_id"] for run in runs.runs()} == {"s"}
+    again = Runs()
+    again.load(runs.dump())
+    assert again.runs() == runs.runs()
+
+
+@pytest.mark.parametrize("session_id", [7, "", None, "x" * (MAX_TEXT + 1), ["s"]])
+def test_what_is_no_name_of_a_session_is_none(log: Log, session_id: Any):
+    runs = reduced(
+        log.event("run_started", session_id=session_id),
+        log.event("agent_state_update", changed=session_id),
+    )
+    assert "session_id" not in runs.run("r")  # type: ignore[operator]
+
+
+def test_parts_of_a_content_are_events_but_not_what_the_run_does(log: Log):
+    runs = reduced(log.event("agent_tool_call"), log.event("content", at=5), log.event("content", at=6))
+    found = runs.run("r")
+    assert found is not None
+    assert (found["events"], found["last_type"]) == (3, "agent_tool_call")
+    runs.apply([log.event("content", at=7)], 0.0)
+    found = runs.run("r")
+    assert found is not None
+    assert (found["events"], found["last_type"], found["updated_at"]) == (
+        4,
+        "agent_tool_call",
+        "2026-11-20T07:00:07.000Z",
+    )

@@ -440,6 +440,30 @@ def test_further_types_can_be_exempt() -> None:
     assert len(stage.feed([event(n) for n in range(1, 100)], START)) == 99
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_content_passes_with_the_event_it_belongs_to_in_order_and_whole(mode: str) -> None:
+    """Parts cost no token, are never merged or dropped; what drops drops neither them nor the call that names them."""
+    stage = build(ThrottleOptions(rate=1.0, burst=1, mode=mode))
+    parts = [event(number, "content", part=number - 2, parts=3, text="x") for number in (3, 4, 5)]
+    named = event(6, whole=[{"ref": "r:3"}])
+    fed = [event(1), event(2), *parts, named, event(7), event(8, "content"), event(9, "agent_tool_result"), event(10)]
+    out = list(stage.feed(fed, START)) + [found for _, found in drained(stage, START)]
+    out += stage.wake(START + 60)
+    out += stage.finish(START + 60)
+    lines = [found.line for found in out]
+    kept = [lines.index(one.line) for one in (*parts, named)]
+    assert kept == list(range(kept[0], kept[0] + 4))
+    assert [found.sequence for found in out if found.type in ("content", "agent_tool_result")] == [3, 4, 5, 8, 9]
+    assert sorted(declared(out)) == list(range(1, 11))
+    assert balanced(stage)
+
+
+def test_what_comes_after_content_and_its_event_is_dropped_again() -> None:
+    stage = build(ThrottleOptions(rate=1.0, burst=1, mode="drop"))
+    out = list(stage.feed([event(1), event(2, "content"), event(3), event(4), event(1, run="s")], START))
+    assert [found.sequence for found in out] == [1, 2, 3]
+
+
 def test_a_sample_is_spread_evenly_where_drop_keeps_the_head_of_each_burst() -> None:
     def kept(mode: str, seed: int = 0) -> list[int]:
         stage = build(ThrottleOptions(mode=mode, rate=50, burst=25, seed=seed))

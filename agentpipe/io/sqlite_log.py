@@ -261,12 +261,18 @@ def _blocks(events: Sequence[Event], first: int) -> Iterator[_Block]:
 def _ranges(events: Sequence[Event], lasts: dict[str, int]) -> dict[str, tuple[int, int]]:
     """The lowest and highest number of each run among *events*; notes in *lasts* each run's last one but of gaps.
 
-    Events of a run mostly come together: the dictionaries are touched only where the run changes.
+    A gap does not count: it may be of any number, is found by its id, and would hide that the others rise from block
+    to block. Events of a run mostly come together: the dictionaries are touched only where the run
+    changes.
     """
     ranges: dict[str, tuple[int, int]] = {}
     run_id = None
     low = high = 0
+    gaps: list[Event] = []
     for event in events:
+        if event.type == "gap":
+            gaps.append(event)
+            continue
         number = event.sequence or 0
         if event.run_id != run_id:
             if run_id is not None:
@@ -277,10 +283,12 @@ def _ranges(events: Sequence[Event], lasts: dict[str, int]) -> dict[str, tuple[i
             high = number
         elif number < low:
             low = number
-        if event.type != "gap":
-            lasts[run_id] = number
+        lasts[run_id] = number
     if run_id is not None:
         ranges[run_id] = (low, high)
+    for event in gaps:
+        number = event.sequence or 0
+        ranges.setdefault(event.run_id, (number, number - 1))  # holds no number
     return ranges
 
 
@@ -292,9 +300,9 @@ def _row(block: _Block, at: float) -> tuple[int, int, float, int, bytes]:
 def _aliases(events: Iterable[Event]) -> list[str]:
     """The ids that do not say where their event is, and those of all gaps, which are told apart by nothing else."""
     return [
-        event.event_id
+        event.identity
         for event in events
-        if event.event_id is not None and (event.type == "gap" or event.event_id != f"{event.run_id}:{event.sequence}")
+        if event.type == "gap" or (event.event_id is not None and event.event_id != f"{event.run_id}:{event.sequence}")
     ]
 
 

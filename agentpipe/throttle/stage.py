@@ -3,6 +3,10 @@
 The rule this module keeps: over any interval *t* at most ``burst + rate·t`` events pass that are not exempt; exempt
 types (errors, a run's life, results of tools) cost nothing and are never dropped; order within a run is kept; what is
 dropped is declared by ``gap`` at most a second later and before the run's next exempt event.
+
+``content`` is what the event after it leaves out, mostly a tool's result: it costs nothing and is never dropped,
+because a part without the others is worth nothing. Nor is the event dropped whose parts have passed: it would leave
+them without a name.
 """
 
 import dataclasses
@@ -50,7 +54,9 @@ class ThrottleOptions:
         minimum=0,
     )
     exempt: tuple[str, ...] = option(
-        (), "Further types that cost nothing and always pass, besides errors, lifecycle and tool results.", unit="names"
+        (),
+        "Further types that cost nothing and always pass, besides errors, lifecycle, tool results and content.",
+        unit="names",
     )
     clock: str = option(
         "wall", "Measure by the time of arrival, or by the events' own timestamps.", choices=("wall", "event")
@@ -69,6 +75,7 @@ class Drop(BaseStage):
         self._exempt = exempt
         # changing
         self._holes = Holes("throttle")
+        self._led: set[str] = set()  # runs whose next event has its content before it
 
     @property
     def deadline(self) -> float | None:
@@ -80,8 +87,9 @@ class Drop(BaseStage):
         self.counts.read += len(events)
         out = self._declare(self._holes.take_due(now))
         for event in events:
-            if event.type in self._exempt:
+            if event.type in self._exempt or event.run_id in self._led:
                 out += self._declare(self._holes.take(event.run_id, now))
+                self._lead(event)
             elif not self._keeps(event, now):
                 self.counts.drop("throttle")
                 if self._holes.add(event, now):
@@ -98,6 +106,13 @@ class Drop(BaseStage):
     def finish(self, now: float) -> Sequence[Event]:
         """Declare what is left."""
         return self._declare(self._holes.take_all(now))
+
+    def _lead(self, event: Event) -> None:
+        """What the content has led passes; gaps may stand between them."""
+        if event.type == "content":
+            self._led.add(event.run_id)
+        elif event.type != "gap":
+            self._led.discard(event.run_id)
 
     def _keeps(self, event: Event, now: float) -> bool:
         return self._buckets.find(event, now).take(now)
@@ -136,7 +151,7 @@ def build(options: ThrottleOptions) -> Stage:
     burst = options.burst if options.burst is not None else max(1.0, options.rate * 0.1)
     event_clock = options.clock == "event"
     buckets = Buckets(options.rate, burst, by(options.by), event_clock=event_clock)
-    exempt = ALWAYS_EXEMPT | set(options.exempt)
+    exempt = ALWAYS_EXEMPT | {"content"} | set(options.exempt)
     if options.mode == "drop":
         return Drop(buckets, exempt)
     if options.mode == "sample":

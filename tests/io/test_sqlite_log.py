@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from agentpipe.errors import OutputError
 from agentpipe.event import Event, encode, gap, peek
-from agentpipe.history import EVERYTHING, Filter
+from agentpipe.history import EVERYTHING, Filter, OfRun
 from agentpipe.io.sqlite_log import Retention, SqliteLog
 from agentpipe.io.sqlite_reader import BLOCK_BYTES, BLOCK_EVENTS, SqliteReader
 
@@ -167,7 +167,7 @@ def test_pages_are_those_of_the_list_of_all_lines(
         assert page.lines == []
     wanted = Filter(runs=frozenset({"a"}))
     places = [index + 1 for index, line in enumerate(lines) if peek(line).run_id == "a"]
-    found = reader.of_run("a", offset, limit, frozenset())
+    found = reader.of_run(OfRun("a"), offset, limit)
     assert found.offsets == [place for place in places if place > offset][:limit]
     assert list(found.lines) == [lines[place - 1] for place in found.offsets]
     assert reader.before_last(wanted, limit) == (places[-limit] - 1 if len(places) >= limit else 0)
@@ -176,6 +176,62 @@ def test_pages_are_those_of_the_list_of_all_lines(
         assert reader.find(f"{peek(line).run_id}:{peek(line).sequence}") == line
     reader.close()
     log.close()
+
+
+@given(
+    st.lists(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 30)), min_size=1, max_size=8), max_size=25),
+    st.booleans(),
+)
+def test_a_number_is_found_whatever_gaps_stand_around(
+    tmp_path_factory: pytest.TempPathFactory, batches: list[list[tuple[str, int]]], huge: bool
+):
+    """A gap may be of any number, alone in its commit or among others, and come after later ones."""
+    log = SqliteLog(str(tmp_path_factory.mktemp("log") / "hub.db"))
+    numbers = {"a": 0, "b": 0}
+    events: list[Event] = []
+    for batch in batches:
+        made_now: list[Event] = []
+        for run, step in batch:
+            if step < 10:
+                own = {} if step == 1 else {"event_id": f"{run}:gap:{len(events) + len(made_now)}"}
+                number = 1 << 50 if huge and step == 2 else 1 + numbers[run] * step // 10
+                made_now.append(made(run, number, type="gap", **own))
+            if step > 5:
+                numbers[run] += step
+                made_now.append(made(run, numbers[run]))
+        events += made_now
+        log.append(made_now, 1.0)
+    for offset, event in enumerate(events, 1):
+        if event.type != "gap":
+            assert log.find(event.identity) == event.line
+            assert log.place(event.run_id, event.sequence or 0) < offset
+        else:
+            assert peek(log.find(event.identity) or b"{}").identity == event.identity
+    log.close()
+
+
+def test_an_event_is_found_in_few_looks_among_200_000(path: str):
+    log = SqliteLog(path)
+    events = [made(f"r{number % 2}", number // 2 + 1) for number in range(2000)]
+    for event in events:
+        log.append([event], 1.0)  # the worst case: a block each
+    looks: list[str] = []
+    log._connection.set_trace_callback(looks.append)
+    assert log.find("r1:777") == events[1553].line
+    assert len(looks) < 30
+    log._connection.set_trace_callback(None)
+    log.close()
+
+
+def test_a_query_brings_a_bounded_number_of_bytes(log: SqliteLog):
+    for number in range(1, 65):
+        log.append([made("a", number)], 1.0)
+    for number in range(65, 97):
+        log.append([made("a", number, BLOCK_BYTES)], 1.0)
+    rows = log._rows("SELECT first, lines FROM block ORDER BY first", (), 2 * BLOCK_BYTES)
+    assert len(rows) == 66
+    assert len(everything(log)) == 96
+    assert log.of_run(OfRun("a"), 70, 3).offsets == [71, 72, 73]
 
 
 def test_big_batches_become_several_blocks(log: SqliteLog):

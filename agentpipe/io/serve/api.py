@@ -14,6 +14,8 @@ from aiohttp import web
 from agentpipe.admission import Admitted
 from agentpipe.errors import OutputError
 from agentpipe.event import JSON, encode
+from agentpipe.history import OfRun
+from agentpipe.io.serve import content
 from agentpipe.io.serve.auth import COOKIE
 from agentpipe.io.serve.websocket import websocket
 
@@ -87,7 +89,7 @@ class Api:
         return _json({"position": self._service.position, "agents": self._service.runs.agents()})
 
     async def run_events(self, request: web.Request) -> web.StreamResponse:
-        """`GET /api/runs/{run_id}/events?after=&limit=&types=`."""
+        """`GET /api/runs/{run_id}/events?after=&limit=&types=&content=`."""
         service = self._service
         try:
             after = _number(request, "after", 0, 1 << 62)
@@ -95,9 +97,11 @@ class Api:
         except ValueError as error:
             return failure(400, "bad_parameter", f"must be a whole number in range: {error}", field=str(error))
         types = frozenset(part for part in request.query.get("types", "").split(",") if part)
+        without = frozenset({"content"} if request.query.get("content") == "0" else ())
         run_id = request.match_info["run_id"]
+        wanted = OfRun(run_id, types, without)
         position = service.position  # before reading: what comes later is the subscription's
-        found = await asyncio.to_thread(service.log.of_run, run_id, after, max(1, limit), types)
+        found = await asyncio.to_thread(service.log.of_run, wanted, after, max(1, limit))
         told = [line for line, offset in zip(found.lines, found.offsets, strict=True) if offset <= position.offset]
         reached = min(found.next, position.offset)
         more = reached < position.offset
@@ -110,7 +114,7 @@ class Api:
 
     async def _kept(self, run_id: str) -> bool:
         """Whether the log has anything of a run whose state was forgotten: only the newest are kept."""
-        found = await asyncio.to_thread(self._service.log.of_run, run_id, 0, 1, frozenset())
+        found = await asyncio.to_thread(self._service.log.of_run, OfRun(run_id), 0, 1)
         return bool(found.lines)
 
     async def event(self, request: web.Request) -> web.StreamResponse:
@@ -119,6 +123,10 @@ class Api:
         if line is None:
             return failure(404, "not_found", "there is no such event, or it is no longer kept")
         return web.Response(body=line, content_type="application/json")
+
+    async def content(self, request: web.Request) -> web.StreamResponse:
+        """`GET /api/content/{ref}`: the whole of what an event shows in part."""
+        return await content.answer(self._service, request)
 
     async def post(self, request: web.Request) -> web.StreamResponse:
         """`POST /api/events`: NDJSON, a JSON array or one object; answered after the commit."""
@@ -158,6 +166,7 @@ def application(service: "Service", page: "Page") -> web.Application:
     """The routes, behind the checks of Host, Origin and token."""
     api = Api(service, page)
     made = web.Application(middlewares=[_guarded(service, page)], client_max_size=MAX_BODY)
+    made.on_response_prepare.append(_secured)
     made.add_routes(
         [
             web.get("/", api.root),
@@ -169,6 +178,7 @@ def application(service: "Service", page: "Page") -> web.Application:
             web.get("/api/agents", api.agents),
             web.post("/api/events", api.post),
             web.get("/api/events/{event_id:.+}", api.event),
+            web.get("/api/content/{ref:.+}", api.content),
             web.get("/healthz", api.health),
             web.get("/readyz", api.ready),
             web.get("/{path:.+}", api.asset),
@@ -191,13 +201,17 @@ def _guarded(service: "Service", page: "Page") -> "Middleware":
                 answer = failure(error.status, _code(error), error.reason, headers=_allowed(error))
             except OutputError as error:
                 answer = failure(503, "unavailable", str(error))
-        if not answer.prepared:
-            for name, value in _SECURITY.items():
-                answer.headers.setdefault(name, value)
-            answer.headers.setdefault("Cache-Control", "no-store")
         return answer
 
     return guard
+
+
+async def _secured(request: web.Request, answer: web.StreamResponse) -> None:  # noqa: ARG001 - aiohttp's shape
+    """Headers of every answer, whoever makes it."""
+    if not isinstance(answer, web.WebSocketResponse):
+        for name, value in _SECURITY.items():
+            answer.headers.setdefault(name, value)
+        answer.headers.setdefault("Cache-Control", "no-store")
 
 
 def _refusal(service: "Service", page: "Page", request: web.Request) -> web.Response | None:

@@ -132,7 +132,8 @@ class _Server:
     def _window(self, store: SqliteLog | None) -> MemoryLog:
         epoch, head = (store.epoch, store.head) if store is not None else (secrets.token_hex(8), 0)
         events = self._options.window // LEAST_ENTRY_BYTES
-        return MemoryLog(epoch, max_events=events, max_bytes=self._options.window, head=head)
+        size_bytes = self._options.window
+        return MemoryLog(epoch, max_events=events, max_bytes=size_bytes, head=head, indexed=store is None)
 
     def _recall(self, runs: Runs, store: SqliteLog) -> None:
         """Bring the states to where the store is: what was saved, and the entries after it."""

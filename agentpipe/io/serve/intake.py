@@ -88,11 +88,16 @@ class Intake:
 
     def take(self, lines: Sequence[bytes], settled: Callable[[bool], None]) -> Admitted:
         """Take a batch of event lines; *settled* is called once it is stored (True) or could not be (False)."""
-        return self._taken(self._admission.admit_lines(lines), settled)
+        return self._taken(self._admission.admit_lines(lines), sum(map(len, lines)), settled)
 
     def take_events(self, events: Sequence[Event], settled: Callable[[bool], None]) -> Admitted:
         """Take a batch of events whose heads were read already."""
-        return self._taken(self._admission.admit(events, range(len(events)), []), settled)
+        size = sum([len(event.line) for event in events])
+        return self._taken(self._admission.admit(events, range(len(events)), []), size, settled)
+
+    def last(self, run_id: str) -> int:
+        """The last number of a run that was taken; 0 when there is none."""
+        return self._admission.last(run_id)
 
     async def room(self) -> None:
         """Wait while the disk is behind."""
@@ -112,8 +117,8 @@ class Intake:
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
-    def _taken(self, admitted: Admitted, settled: Callable[[bool], None]) -> Admitted:
-        size = sum([len(event.line) for event in admitted.new])
+    def _taken(self, admitted: Admitted, size: int, settled: Callable[[bool], None]) -> Admitted:
+        """*size* is that of all lines, new or not: their sender's callback holds them until it is called."""
         self._waiting.append(_Batch(admitted.new, size, settled, self._generation))
         self._in_flight += 1
         self._in_flight_bytes += size
