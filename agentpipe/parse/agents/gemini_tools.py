@@ -133,8 +133,8 @@ class Effects:
             return []
         display = mapping(shown)
         change = _change(call, text, display, met)
-        diff = string(display.get("fileDiff"))
-        counts = counted(diff) if diff else _counts(call, change)
+        diff = string(display.get("fileDiff")) if display.get("fileDiffTruncated") is not True else ""
+        counts = counted(diff) if diff else _told(mapping(display.get("diffStat"))) or _counts(call, change)
         patch = diff[diff.find("@@") :] if "@@" in diff else ""
         return [changed(stamp, path, change, tool_use_id, counts=counts, patch=patch, limit=self._limit)]
 
@@ -153,6 +153,13 @@ def _change(call: Call, text: str, display: dict[str, JSON], met: bool) -> "Chan
     if text:
         return "created" if text.startswith("Successfully created") else "modified"
     return "modified" if met else "created"
+
+
+def _told(stat: dict[str, JSON]) -> tuple[int, int] | None:
+    """Lines added and removed as the tool counts them: the model's, and what the user changed in them."""
+    numbers = [[whole(stat.get(f"{who}_{way}_lines")) for who in ("model", "user")] for way in ("added", "removed")]
+    added, removed = ([number for number in row if number is not None] for row in numbers)
+    return (sum(added), sum(removed)) if added and removed else None
 
 
 def _counts(call: Call, change: "Change") -> tuple[int, int] | None:
