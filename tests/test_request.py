@@ -188,6 +188,6 @@ def test_an_event_that_nests_too_deeply_does_not_spoil_its_batch(depth: int, oth
 
 
 def test_contents_can_be_left_out():
-    found = parse_client_message(b'{"type":"subscribe","id":1,"includeContent":false}')
-    assert isinstance(found, Subscribe)
+    found = parsed({"type": "subscribe", "id": 1, "includeContent": False})
+    assert isinstance(found, request.Subscribe)
     assert found.filter.without == {"content"}
