@@ -20,7 +20,7 @@ class Document:
 
     def __init__(self) -> None:
         self.lines: list[str] = []  # that are held
-        self._closer = ""
+        self._closers: tuple[str, ...] = ()  # lines that may end the value
         self._characters = 0
 
     def begins(self, text: str) -> bool:
@@ -40,12 +40,10 @@ class Document:
     def add(self, text: str) -> JSON:
         """Take the next line; the whole value once it is there, else None."""
         if not self.lines:
-            first = text.rstrip()
-            indent = first[: len(first) - len(first.lstrip())]
-            self._closer = indent + _OPENERS[first.strip()]
+            self._closers = _closers(text.rstrip())
         self.lines.append(text)
         self._characters += len(text)
-        if text.rstrip() not in (self._closer, "}" + self._closer):
+        if text.rstrip() not in self._closers:
             return None
         try:
             return decode("\n".join(self.lines).encode("utf-8", "surrogatepass"))
@@ -56,3 +54,10 @@ class Document:
         """The lines that were held; nothing is held any more."""
         lines, self.lines, self._characters = self.lines, [], 0
         return lines
+
+
+def _closers(first: str) -> tuple[str, ...]:
+    """The lines that may end what the line *first* began: a logger may indent the first line alone."""
+    indent = first[: len(first) - len(first.lstrip())]
+    closer = _OPENERS[first.strip()]
+    return (indent + closer, closer, indent + "}" + closer)

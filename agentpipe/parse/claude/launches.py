@@ -5,8 +5,6 @@ its prompt is the agent's first text, or it is the only call left that can have 
 agent's own id stands in, so that what it does is never taken for the main agent's.
 """
 
-import msgspec
-
 from agentpipe.event import JSON
 from agentpipe.parse.vocabulary.fields import string
 
@@ -18,22 +16,18 @@ LAUNCHERS = frozenset({"Agent", "Task"})
 _DEFAULT_KIND = "general-purpose"
 
 
-class _Launch(msgspec.Struct, gc=False):
-    kind: str
-    prompt: str
-
-
 class Launches:
     """The calls of one run that start sub-agents, and the agents that are known by their ids."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, _Launch] = {}  # calls whose agent is not known yet, by tool-use id, in their order
+        self._waiting: dict[str, str] = {}  # calls whose agent is not known yet: the kind it has, by tool-use id
         self._agents: dict[str, str] = {}  # the call of each agent, by the agent's id
+        self._prompts: dict[str, list[str]] = {}  # calls whose agent's first text was not met, by prompt
 
     def called(self, tool_use_id: str, given: dict[str, JSON]) -> None:
         """A call that starts a sub-agent was made with *given*."""
-        kind = string(given.get("subagent_type")) or _DEFAULT_KIND
-        self._waiting[tool_use_id] = _Launch(kind, string(given.get("prompt")))
+        self._waiting[tool_use_id] = string(given.get("subagent_type")) or _DEFAULT_KIND
+        self._prompts.setdefault(string(given.get("prompt")), []).append(tool_use_id)
 
     def answered(self, tool_use_id: str, agent_id: str) -> None:
         """The call has a result, which names the agent unless *agent_id* is empty."""
@@ -54,14 +48,20 @@ class Launches:
 
     def of_prompt(self, prompt: str) -> str | None:
         """The oldest call whose prompt this is, which has its agent by that; None when there is none."""
-        for tool_use_id, launch in self._waiting.items():
-            if launch.prompt == prompt:
-                del self._waiting[tool_use_id]
-                return tool_use_id
-        return None
+        calls = self._prompts.get(prompt)
+        return calls.pop(0) if calls else None
+
+    def knows(self, agent_id: str) -> bool:
+        """Whether the call that started the agent is known."""
+        return agent_id in self._agents
+
+    def joined(self, agent_id: str, tool_use_id: str) -> None:
+        """The agent is known to be of the call."""
+        self._agents[agent_id] = tool_use_id
+        self._waiting.pop(tool_use_id, None)
 
     def _only(self, kind: str) -> str | None:
         """The one call that can have started an agent of this *kind*."""
-        same = [tool_use_id for tool_use_id, launch in self._waiting.items() if launch.kind == kind]
+        same = [tool_use_id for tool_use_id, wanted in self._waiting.items() if wanted == kind]
         found = same or list(self._waiting)
         return found[0] if len(found) == 1 else None

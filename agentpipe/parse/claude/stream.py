@@ -182,12 +182,17 @@ class Claude:
             out = out + told if out else told
         if failed:
             out += error("turn", f"the answer ended with {failed}", line.at, code=failed)
-        if model and not self._ledger.counts(message_id) and not self._texts.streams(message_id):
-            final = type(message.get("stop_reason")) is str
-            usage = self._ledger.message(message_id, message.get("usage"), model, final=final)
-            if usage is not None:
-                out.append(Draft("usage_update", usage, line.at, line.scope))
+        if model:
+            out += self._usage(message, message_id, model, line)
         return out
+
+    def _usage(self, message: dict[str, JSON], message_id: str, model: str, line: Line) -> list[Draft]:
+        """The usage of a message that does not come in parts, with the first line of it."""
+        if self._ledger.counts(message_id) or self._texts.streams(message_id):
+            return []
+        final = type(message.get("stop_reason")) is str
+        usage = self._ledger.message(message_id, message.get("usage"), model, final=final)
+        return [Draft("usage_update", usage, line.at, line.scope)] if usage is not None else []
 
     def _api_error(self, kind: str, message: dict[str, JSON], line: Line) -> list[Draft]:
         """The API failed for good and the CLI says so in the agent's name."""
@@ -260,7 +265,7 @@ class Claude:
             "final": True,
             "role": "user",
         }
-        origin = origin_of(line)
+        origin = self._origin(line, payload["text"])
         if origin:
             payload["origin"] = origin
         if line.scope is None and payload["text"].startswith(_INTERRUPTED):
@@ -268,6 +273,10 @@ class Claude:
         draft = Draft("agent_output", payload, line.at, line.scope)
         self._texts.told(line.uuid, draft)
         return draft
+
+    def _origin(self, line: Line, text: str) -> str:  # noqa: ARG002 - the transcript tells it by the text
+        """Who wrote a text in the user's name."""
+        return origin_of(line)
 
     def _stream_event(self, line: Line) -> list[Draft]:
         event = mapping(line.found.get("event"))

@@ -53,6 +53,11 @@ class Ledger:
             payload["provisional"] = True
         return payload
 
+    def add(self, payload: dict[str, JSON]) -> None:
+        """Count a message's own usage, where no result line tells that of its turn."""
+        for name in ("input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens"):
+            self._turns[name] = self._turns.get(name, 0) + payload[name]
+
     def result(self, found: dict[str, JSON]) -> tuple[dict[str, int], float | None]:
         """Take a result line: the turn's own usage and what the turn cost (what the total has grown by)."""
         usage = _tokens(mapping(found.get("usage")))
