@@ -16,7 +16,7 @@ from agentpipe.io.hook.spool import LOCK_FD, PAYLOAD_BYTES, Late, Spool, folder,
 __all__ = ["is_plain", "main"]
 
 #: The agent waits no longer than this for us, beside Python's start: together they stay under 50 ms.
-BUDGET_S = 0.02
+BUDGET_S = 0.025
 
 #: What goes on in a process of its own ends all the same: an agent gives a hook a minute.
 PATIENCE_S = 60.0
