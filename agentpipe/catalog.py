@@ -32,6 +32,7 @@ STAGES = {
 }
 
 ADAPTERS = {
+    "amp": Row("agentpipe.parse.agents.amp:Amp", "Amp: stream-json"),
     "claude": Row("agentpipe.parse.claude.stream:Claude", "Claude Code: stream-json, json"),
     "claude-hooks": Row("agentpipe.parse.claude.hooks:ClaudeHooks", "Claude Code: payloads of its hooks"),
     "claude-transcript": Row("agentpipe.parse.claude.transcript:ClaudeTranscript", "Claude Code: session files"),
@@ -42,8 +43,8 @@ ADAPTERS = {
     "gemini": Row("agentpipe.parse.agents.gemini:Gemini", "Gemini CLI: stream-json, json"),
     "gemini-chat": Row("agentpipe.parse.agents.gemini_chat:GeminiChat", "Gemini CLI: saved chats"),
     "pi": Row("agentpipe.parse.agents.pi:Pi", "pi: mode json"),
-    "qwen": Row("agentpipe.parse.agents.qwen:Qwen", "Qwen Code: stream-json, json"),
     "plain": Row("agentpipe.parse.agents.plain:Plain", "any text, line by line"),
+    "qwen": Row("agentpipe.parse.agents.qwen:Qwen", "Qwen Code: stream-json, json"),
 }
 
 COMMANDS = {

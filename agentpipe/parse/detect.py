@@ -19,6 +19,7 @@ __all__ = ["ADAPTERS", "adapter", "for_program", "is_event", "likeliest", "recog
 #: The formats by name, in the order in which they are asked, and where each lives.
 ADAPTERS = {
     "claude": "agentpipe.parse.claude.stream:Claude",
+    "amp": "agentpipe.parse.agents.amp:Amp",
     "claude-hooks": "agentpipe.parse.claude.hooks:ClaudeHooks",
     "claude-transcript": "agentpipe.parse.claude.transcript:ClaudeTranscript",
     "codex": "agentpipe.parse.agents.codex:Codex",

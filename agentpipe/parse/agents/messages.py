@@ -44,10 +44,13 @@ _MEDIA_BLOCKS = frozenset({"image", "document"})
 
 
 class Returned(msgspec.Struct, gc=False):
-    """What a result means: whether the call went well, and the exit status if its text tells one."""
+    """What a result means: whether the call went well, the exit status if its text tells one, and what the tool gave
+    back when that is not the text itself.
+    """
 
     ok: bool
     exit_code: int | None = None
+    text: str | None = None
 
 
 class _Stream:
@@ -229,7 +232,8 @@ class Messages(Account):
         text = content if type(content) is str else flat(content)
         meant = self.meaning(call, text, failed=block.get("is_error") is True)
         media = media_of(content)
-        out = self.calls.result(stamp, call_id, call, text, ok=meant.ok, exit_code=meant.exit_code, whole=media)
+        shown = text if meant.text is None else meant.text
+        out = self.calls.result(stamp, call_id, call, shown, ok=meant.ok, exit_code=meant.exit_code, whole=media)
         if call.kind == "think":
             self.plans.close(call_id)  # a sub-agent's, if it is one
         return out + self.effects(stamp, call_id, call, text) if meant.ok else out
