@@ -17,6 +17,7 @@ from agentpipe.parse.detect import adapter, for_program, likeliest, recognised
 from agentpipe.parse.document import Document
 from agentpipe.parse.ending import terminal
 from agentpipe.parse.options import ParseOptions
+from agentpipe.parse.progress import Progress, turn_limit
 from agentpipe.parse.vocabulary.fields import string
 from agentpipe.parse.vocabulary.whole import content_payloads
 
@@ -62,11 +63,13 @@ class Run:
         self.ended = False
         self.format = options.format
         self._clock = Clock()
+        self._progress = Progress(self._clock, options.progress_interval)
         self._adapter: Adapter | None = None
         self._process: dict[str, JSON] = {}
         self._document = Document()
         self._held_lines: list[tuple[str, JSON, Moment]] = []  # read before the agent was known
         self._held: list[Draft] = []  # told before the run started
+        self._begun_at: str | None = None  # when the first line said that it was, if the run did not start with it
         self._release_at: float | None = now + HOLD_S  # by the driver's clock
         self._waits_since_s: float | None = None  # by the source's clock
         self._told: Mapping[str, JSON] = {}  # the facts that were told
@@ -129,7 +132,7 @@ class Run:
             self._correct(adapter, moment, out)
         if drafts:
             self._tally["sources" if drafts[0].type != "raw" else _outcome(drafts)] += 1
-            self._make(drafts, out)
+            self._make(self._progress.told(drafts, moment), out)
         else:
             self._tally["ignored"] += 1
 
@@ -166,6 +169,7 @@ class Run:
         self._wait(moment)
         known = {"command": list, "cwd": str, "pid": int}
         self._process = {key: payload[key] for key, kind in known.items() if type(payload.get(key)) is kind}
+        self._progress.limit(turn_limit(self._process.get("command")))
         self._clock.at(None, moment)
         self._tally["sources"] += 1
 
@@ -297,6 +301,8 @@ class Run:
                 drafts = adapter.read(found, moment, size)
         else:
             drafts = [draft for one in found for draft in self._item(one, moment, size)]
+            if drafts and not self.started and self._begun_at is None:
+                self._begun_at = drafts[0].at  # not the time of the last one, which the clock has reached
         self._tell(drafts, lines, out, moment)
 
     def _item(self, found: JSON, moment: Moment, size: int) -> Sequence[Draft]:
@@ -313,6 +319,8 @@ class Run:
 
     def _tell(self, drafts: Sequence[Draft], lines: int, out: list[Event], moment: Moment) -> None:
         """Make events of *drafts*, which *lines* lines gave; hold them while the run cannot start yet."""
+        if drafts:
+            drafts = self._progress.told(drafts, moment)
         if self._leaves_out and drafts:
             drafts = [draft for draft in drafts if self._wanted(draft)]
         adapter = self._adapter
@@ -321,6 +329,8 @@ class Run:
             starts = adapter.ready or len(self._held) >= _HOLD_LINES
             self._tally["sources" if starts and not drafts else _outcome(drafts)] += lines
             if not starts:
+                if self._begun_at is None:
+                    self._begun_at = self._clock.at(None, moment)
                 self._held += drafts
                 return
             self._start(adapter, out, moment)
@@ -361,7 +371,7 @@ class Run:
         self._told = adapter.facts
         self._flows = None if self._undecided or self._leaves_out else self._adapter
         held, self._held = self._held, []
-        at = held[0].at if held else self._clock.at(None, moment)
+        at = self._begun_at or (held[0].at if held else self._clock.at(None, moment))
         payload = {"schema": SCHEMA, "agent": adapter.agent, **self._process, **adapter.facts}
         self._make([Draft("run_started", payload, at), *held], out)
 
