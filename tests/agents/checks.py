@@ -4,6 +4,7 @@ The rule this module keeps: events are compared with what the mock scripted, nev
 """
 
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from agentpipe.event import TERMINAL_TYPES, Event
@@ -68,19 +69,23 @@ def check_tools(found: list[Event], scenario: Scenario) -> None:
         assert results[identity]["ok"] is tool.ok, (tool, results[identity])
 
 
-def check_ids(found: list[Event], mock: MockModel) -> None:
-    """The calls have the ids under which the model made them, with the very name and input, in its order."""
-    scripted = mock.calls()
+def check_ids(
+    found: list[Event], mock: MockModel, *, named: Callable[[str, Tool], str] = lambda identity, _: identity
+) -> None:
+    """The calls have the ids under which the model made them, with the very name and input, and end as scripted.
+
+    *named* is what the CLI makes of an id.
+    """
+    scripted = {named(identity, tool): tool for identity, tool in mock.calls().items()}
     calls = {payload["tool_use_id"]: payload for payload in of_type(found, "agent_tool_call")}
-    assert calls.keys() == scripted.keys()
-    for identity, call in calls.items():
-        assert is_call_of(call, scripted[identity]), (call, scripted[identity])
-    main = [
-        event.payload["tool_use_id"]
-        for event in found
-        if event.type == "agent_tool_call" and "parent_id" not in event.envelope
-    ]
-    assert main == [identity for identity in scripted if identity in set(main)]
+    results = {payload["tool_use_id"]: payload for payload in of_type(found, "agent_tool_result")}
+    assert len(of_type(found, "agent_tool_call")) == len(calls)
+    assert len(of_type(found, "agent_tool_result")) == len(results)
+    assert scripted.keys() == calls.keys() == results.keys()
+    for identity, tool in scripted.items():
+        assert is_call_of(calls[identity], tool), (calls[identity], tool)
+        assert results[identity]["ok"] is tool.ok, (results[identity], tool)
+        assert results[identity]["name"] == tool.name
 
 
 def is_call_of(call: dict[str, Any], tool: Tool) -> bool:

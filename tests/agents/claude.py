@@ -13,9 +13,11 @@ _TOOLS = "Bash,Read,Edit,Write,Task,TaskCreate,TaskUpdate,TaskList,Glob,Grep"
 
 
 def claude_version(version: str) -> Package:
-    """The package at *version*: today's binaries come as optional dependencies made for the platform."""
+    """The package at *version*: today's binaries come as optional dependencies made for the platform,
+    versions before 2.1.1xx as a script for node.
+    """
     name = "@anthropic-ai/claude-code"
-    return Package("claude", name, version, (f"{name}-linux-{{cpu}}/claude", f"{name}/cli.js"))
+    return Package("claude", name, version, (f"{name}-linux-{{cpu}}/claude", ".bin/claude"))
 
 
 #: Pinned: its quirks are what the tests know.
@@ -53,5 +55,5 @@ class ClaudeSandbox(Sandbox):
         permissions = [] if "--permission-mode" in options else ["--dangerously-skip-permissions"]
         said = [scenario.prompt] if scenario.prompt else []
         return [
-            *self.program(), "-p", *said, "--output-format", form, *verbose, *permissions, "--tools", _TOOLS, *options,
+            str(self.binary), "-p", *said, "--output-format", form, *verbose, *permissions, "--tools", _TOOLS, *options,
         ]  # fmt: skip

@@ -46,7 +46,7 @@ class CodexSandbox(Sandbox):
         quiet = [] if "codex" in self.binary.parent.parts[-1:] else ["--disable", "plugins"]
         model = [] if "-m" in options else ["-m", _MODEL]
         return [
-            *self.program(), "exec", "--json", *quiet, "--skip-git-repo-check",
+            str(self.binary), "exec", "--json", *quiet, "--skip-git-repo-check",
             "--dangerously-bypass-approvals-and-sandbox", "-c", "analytics.enabled=false", "-c", "model_provider=mock",
             "-c", f"model_providers.mock={provider}", *model, *options, scenario.prompt,
         ]  # fmt: skip

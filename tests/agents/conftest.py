@@ -15,7 +15,8 @@ from tests.agents.agents import AGENTS
 from tests.agents.install import InstallFailed, install
 from tests.agents.session import PARSE, Done, Session
 
-_CACHE = Path(__file__).parents[2] / ".make" / "agents"
+_HERE = Path(__file__).parent
+_CACHE = _HERE.parents[1] / ".make" / "agents"
 
 Binaries = Callable[[str], Path]
 
@@ -25,8 +26,8 @@ def binary(request: pytest.FixtureRequest) -> Iterator[Binaries]:
     """``binary("codex")`` is the CLI's program. Where it cannot be installed: a failure under CI=1, else a skip that
     says why. Those that this test run is going to need are installed two at a time from its first test of an agent on.
     """
-    modules = {item.path.stem for item in request.session.items}
-    needed = [name for name in AGENTS if any(module.startswith(f"test_{name}") for module in modules)]
+    asked = [item.path.stem + item.name for item in request.session.items if item.path.parent == _HERE]
+    needed = [name for name in AGENTS if any(name in test for test in asked)]
     with ThreadPoolExecutor(2) as pool:
         coming = {name: pool.submit(install, _CACHE, AGENTS[name].package) for name in needed}
 

@@ -52,8 +52,8 @@ def status(returncode: int) -> int:
 
 
 def agent_process(session: Session) -> int:
-    """The CLI itself, the child of ``run``."""
-    program = " ".join(session.sandbox.program())
-    found = [number for number, line in session.descendants().items() if line.startswith(f"{program} ")]
+    """The CLI itself, the child of ``run``: a program of its own, or one that node runs."""
+    program = str(session.sandbox.binary)
+    found = [number for number, line in session.descendants().items() if program in line.split()[:2]]
     assert found, session.descendants()
     return min(found)

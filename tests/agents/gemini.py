@@ -11,7 +11,7 @@ from tests.agents.small import Words, small_scenarios
 __all__ = ["GEMINI", "SCENARIOS", "GeminiSandbox"]
 
 #: Pinned: its quirks are what the tests know.
-GEMINI = Package("gemini", "@google/gemini-cli", "0.61.0", ("@google/gemini-cli/bundle/gemini.js",))
+GEMINI = Package("gemini", "@google/gemini-cli", "0.61.0", (".bin/gemini",))
 
 _WORDS = Words(
     shell="run_shell_command",
@@ -52,4 +52,4 @@ class GeminiSandbox(Sandbox):
 
     def command(self, scenario: Scenario, form: str = "stream-json", options: Sequence[str] = ()) -> list[str]:
         """``-p -y``: without ``-y`` it has no tools that change anything."""
-        return [*self.program(), "-p", scenario.prompt, "--output-format", form, "-y", *options]
+        return [str(self.binary), "-p", scenario.prompt, "--output-format", form, "-y", *options]

@@ -30,8 +30,7 @@ class InstallFailed(Exception):
 class Package:
     """A CLI called *name* here: the package *npm* at *version*, whose program is the first that *programs* find.
 
-    *programs* are patterns below ``node_modules``; ``{cpu}`` and ``{machine}`` stand for the machine's kind. A program
-    that ends in ``.js`` is run by node.
+    *programs* are patterns below ``node_modules``; ``{cpu}`` and ``{machine}`` stand for the machine's kind.
     """
 
     name: str

