@@ -54,6 +54,13 @@ class Hooks:
         out, err = process.communicate(data, timeout=PATIENCE_S)
         assert (process.returncode, out or b"", err or b"") == (0, b"", b"")
 
+    def keep(self, data: bytes, *options: str, session: str = SESSION, **more: Any) -> None:
+        """As `run`, and wait until it is kept: on a busy machine that may happen when the agent does not wait any more.
+        What comes next is behind it.
+        """
+        self.run(data, *options, **more)
+        until(lambda: self.spool(session).exists() and data[1:] in self.spool(session).read_bytes(), "the line")
+
     def spool(self, session: str = SESSION) -> Path:
         return self.folder / f"{session}.ndjson"
 

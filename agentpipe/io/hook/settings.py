@@ -21,7 +21,7 @@ from typing import TypeAlias
 from agentpipe.errors import InputError, InputMissing, OptionError, OutputError
 from agentpipe.event import JSON
 
-__all__ = ["ALL", "COMMON", "chosen", "hook_command", "install", "path_of", "uninstall"]
+__all__ = ["ALL", "COMMON", "LATER", "RECENT", "chosen", "hook_command", "install", "path_of", "uninstall"]
 
 #: What every version from 1.0.128 on knows.
 COMMON = (
@@ -29,17 +29,26 @@ COMMON = (
     "UserPromptSubmit",
 )  # fmt: skip
 
-#: What 2.1.197 and later know besides. Not among them: those whose output decides what the agent does in ways that a
-#: silent hook could change (``WorktreeCreate`` has to print a path; ``Elicitation`` answers for the user).
-RECENT = (
-    "ConfigChange", "CwdChanged", "InstructionsLoaded", "MessageDisplay", "PermissionDenied", "PermissionRequest",
-    "PostCompact", "PostToolBatch", "PostToolUseFailure", "StopFailure", "SubagentStart", "TaskCompleted",
-    "TaskCreated",
-)  # fmt: skip
-ALL = tuple(sorted((*COMMON, *RECENT)))
+#: What 2.0.77 knows besides.
+LATER = ("PermissionRequest", "PostToolUseFailure", "SubagentStart")
 
-#: The first version that is known to know all of them.
-_RECENT_SINCE = (2, 1, 197)
+#: What 2.1.197 knows besides. Not among them: those whose output decides what the agent does in ways that a silent
+#: hook could change (``WorktreeCreate`` has to print a path; ``Elicitation`` answers for the user).
+RECENT = (
+    "ConfigChange", "CwdChanged", "InstructionsLoaded", "PermissionDenied", "PostCompact", "PostToolBatch",
+    "StopFailure", "TaskCompleted", "TaskCreated",
+)  # fmt: skip
+
+#: A hook for every piece of text, for each of which the agent starts us: only for who asks for it.
+_TEXTS = ("MessageDisplay",)
+ALL = tuple(sorted((*COMMON, *LATER, *RECENT, *_TEXTS)))
+
+#: What ``auto`` takes from a version on, by the list of names in that version's own program; the newest first.
+_KNOWN = (
+    ((2, 1, 197), tuple(sorted((*COMMON, *LATER, *RECENT)))),
+    ((2, 0, 77), tuple(sorted((*COMMON, *LATER)))),
+    ((), COMMON),
+)
 
 #: These concern a tool, and which one is said by a matcher.
 _WITH_MATCHER = frozenset({"PermissionDenied", "PermissionRequest", "PostToolUse", "PostToolUseFailure", "PreToolUse"})
@@ -72,9 +81,11 @@ def chosen(names: Sequence[str]) -> tuple[str, ...]:
     """The events that *names* stand for: ``auto``, ``common``, ``all``, or events by name."""
     found: list[str] = []
     for name in names:
-        sets = {"auto": None, "common": COMMON, "all": ALL}
-        if name in sets:
-            found += sets[name] or (ALL if _claude_version() >= _RECENT_SINCE else COMMON)
+        if name == "auto":
+            version = _claude_version()
+            found += next(known for since, known in _KNOWN if version >= since)
+        elif name in ("all", "common"):
+            found += ALL if name == "all" else COMMON
         elif name in ALL:
             found.append(name)
         else:
