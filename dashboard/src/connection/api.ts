@@ -26,6 +26,12 @@ export interface EventPage {
   more: boolean;
 }
 
+/** A text, or as much of it as was asked for. */
+export interface Excerpt {
+  text: string;
+  whole: boolean;
+}
+
 export interface Listing<T> {
   position: Position;
   runs: T[];
@@ -51,10 +57,35 @@ export class Api {
     return (await this.#call("api/runs")).json() as Promise<Listing<T>>;
   }
 
-  /** One page of a run's events behind the offset `after`. */
+  /** One page of a run's events behind the offset `after`, but for the contents, which `content` gives. */
   async page(run: string, after: number): Promise<EventPage> {
-    const path = `api/runs/${encodeURIComponent(run)}/events?after=${after}&limit=${PAGE_EVENTS}`;
+    const path = `api/runs/${encodeURIComponent(run)}/events?after=${after}&limit=${PAGE_EVENTS}&content=0`;
     return (await this.#call(path)).json() as Promise<EventPage>;
+  }
+
+  /** Where the whole is that an event names by this reference; to be saved rather than shown with `save`. */
+  contentUrl(ref: string, save = false): string {
+    return new URL(`api/content/${encodeURIComponent(ref)}${save ? "?download" : ""}`, this.base).href;
+  }
+
+  /** The whole that an event names by this reference, as text; of a longer one the first `limit` bytes. */
+  async content(ref: string, limit: number): Promise<Excerpt> {
+    const answer = await this.#call(`api/content/${encodeURIComponent(ref)}`);
+    const reader = answer.body!.getReader();
+    const decoder = new TextDecoder();
+    let [text, size] = ["", 0];
+    try {
+      while (size <= limit) {
+        const { value, done } = await reader.read();
+        if (done) return { text: text + decoder.decode(), whole: true };
+        text += decoder.decode(value.subarray(0, limit - size), { stream: true });
+        size += value.length;
+      }
+    } catch (error) {
+      throw new ApiError(0, `it did not come whole (${String(error)})`);
+    }
+    await reader.cancel();
+    return { text, whole: false };
   }
 
   async #call(path: string, init: RequestInit = {}): Promise<Response> {

@@ -10,7 +10,7 @@
 //     newEpoch: () => …,                                         // a new log: known events may come again, drop them by identity()
 //     caughtUp: () => …,
 //   });
-export { Api, ApiError, type EventPage, type Listing } from "./api";
+export { Api, ApiError, type EventPage, type Excerpt, type Listing } from "./api";
 export { browserWorld } from "./browser";
 export { Connection, type LinkState, type Phase, type Socket, type World } from "./connection";
 export { identity, type AgentEvent, type Filter, type HubGap, type Position, type Since } from "./messages";

@@ -42,11 +42,11 @@ export class Subscription {
     return typeof this.since === "string" ? null : this.since;
   }
 
-  /** The request for this subscription under a fresh `id`: messages that are still under way to the old one no longer fit. */
+  /** The request for this subscription (whole contents are fetched by reference) under a fresh `id`: messages that are still under way to the old one no longer fit. */
   request(id: number): object {
     this.id = id;
     this.#confirmed = false;
-    return { type: "subscribe", id, filter: this.filter, since: this.since };
+    return { type: "subscribe", id, filter: this.filter, since: this.since, includeContent: false };
   }
 
   confirmed(message: Confirmed, head: number): void {

@@ -154,7 +154,10 @@ export interface ProcessStarted {
   pid: number;
 }
 
-/** How far a run has come; ``eta_s`` is left out when nothing honest can be said. */
+/**
+ * How far a run has come; ``eta_s`` is left out when nothing honest can be said. ``went_back`` says why
+ * ``percent`` is less than it was told before, and is there whenever it is.
+ */
 export interface ProgressUpdate {
   basis: "declared" | "plan" | "turns";
   current?: string;
@@ -165,6 +168,7 @@ export interface ProgressUpdate {
   items?: Array<PlanItem>;
   percent: number;
   total: number;
+  went_back?: string;
 }
 
 /** One item of a plan or to-do list. */

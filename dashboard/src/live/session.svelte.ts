@@ -7,6 +7,7 @@ import { tick } from "svelte";
 import { Api, ApiError, Connection, browserWorld, type AgentEvent, type LinkState, type Listener } from "../connection";
 import { Feed } from "../store/feed";
 import { LIST_TYPES, Runs, type RunSummary } from "../store/runs";
+import { sessionsOf } from "../store/sessions";
 import { takeAddress, readAddress, writeRun } from "./address";
 import { Frames } from "./frames";
 
@@ -181,7 +182,8 @@ export class Session {
 
   #showRuns(): void {
     this.runs = this.#runs.list();
-    const wanted = this.runs.find((run) => run.state === "running") ?? this.runs[0];
+    const first = sessionsOf(this.runs).map(({ tellers }) => tellers[0]!);
+    const wanted = first.find((run) => run.state === "running") ?? first[0];
     const wide = matchMedia("(min-width: 900px)").matches; // below, the list is a page of its own
     if (this.selected === null && wanted !== undefined && wide) this.open(wanted.run_id);
   }

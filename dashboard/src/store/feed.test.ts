@@ -205,3 +205,38 @@ test("changes name the rows that were added or replaced", () => {
   expect(feed.takeChanges()).toEqual([0]);
   expect(feed.takeChanges()).toEqual([]);
 });
+
+describe("contents", () => {
+  const whole = (...refs: string[]): object => ({ whole: refs.map((ref) => ({ ref, media_type: "text/plain", bytes: 9 })) });
+
+  test("that an event names leave no hole where they are not asked for", () => {
+    restart();
+    const first = call("t1");
+    sequence += 5; // three parts of one, two of another
+    const feed = feedOf(first, result("t1", true, whole("r:2", "r:5")));
+    expect(feed.reportHoles(Infinity)).toBe(false);
+    expect(feed.rows).toHaveLength(1);
+  });
+
+  test("do not explain what is missing before them", () => {
+    restart();
+    const first = call("t1");
+    sequence += 5;
+    const feed = feedOf(first, result("t1", true, whole("r:4")));
+    feed.reportHoles(Infinity);
+    expect(feed.rows.at(-1)).toMatchObject({ kind: "gap", count: 2, ranges: [[2, 3]] });
+  });
+
+  test("are no rows where they come", () => {
+    restart();
+    const part = make("content", { ref: "r:1", media_type: "text/plain", bytes: 1, part: 1, parts: 1, text: "x" });
+    expect(feedOf(part, call("t1")).rows.map((row) => row.kind)).toEqual(["call"]);
+  });
+
+  test.each([[null], [7], ["x"], [[null]], [[{ ref: 7 }]], [[{ ref: "other:1" }]], [[{ ref: "r:x" }]], [[]]])("of any shape do no harm: %j", (found) => {
+    restart();
+    sequence += 3;
+    const feed = feedOf(result("t1", true, { whole: found }));
+    expect(feed.rows).toHaveLength(2); // the hole before the first event, and the result
+  });
+});

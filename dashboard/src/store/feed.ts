@@ -106,7 +106,11 @@ export class Feed {
     for (const [first, last] of event.covers ?? []) {
       if (first !== undefined) this.#ledger.settle(first, last ?? first, now);
     }
-    if (event.type !== "gap" && event.sequence !== undefined) this.#ledger.settle(event.sequence, event.sequence, now);
+    if (event.type !== "gap" && event.sequence !== undefined) {
+      const first = firstPart(event);
+      if (first !== null && first < event.sequence) this.#ledger.settle(first, event.sequence - 1, now);
+      this.#ledger.settle(event.sequence, event.sequence, now);
+    }
     if (event.type !== "gap") return;
     for (const [first, last] of (event as Of<"gap">).payload.ranges ?? []) {
       if (first !== undefined) this.#ledger.settle(first, last ?? first, now);
@@ -147,6 +151,7 @@ export class Feed {
       case "progress_update":
         this.progress = event.payload;
         return;
+      case "content": // fetched by who asks for it
       case "usage_update": // the header shows the run's sums
       case "heartbeat": // life, not news
         return;
@@ -206,9 +211,9 @@ export class Feed {
     const row = index === undefined ? undefined : (this.rows[index] as TextRow);
     if (index === undefined || row === undefined || (row.state === "final" && !text.final)) {
       this.#texts.set(name, this.rows.length);
-      this.#push({ ...base, kind, text: text.text, state: text.final ? "final" : "streaming", role: text.role ?? "assistant" });
+      this.#push({ ...base, kind, text: text.text, state: text.final ? "final" : "streaming", role: text.role ?? "assistant", whole: text.whole ?? [] });
     } else if (text.final) {
-      this.#replace(index, { ...row, text: text.text, state: "final" });
+      this.#replace(index, { ...row, text: text.text, state: "final", whole: text.whole ?? [] });
     } else {
       this.#replace(index, { ...row, text: row.text + text.text });
     }
@@ -249,6 +254,16 @@ export class Feed {
     const state = type === "run_completed" ? "completed" : type === "run_failed" ? "failed" : "cancelled";
     this.#push({ ...base, kind: "end", state, ended, said: ended.error === this.#lastError });
   }
+}
+
+/** The number of the first part of the contents that the event names: they stand right before it, and are not asked for. */
+function firstPart(event: AgentEvent): number | null {
+  const { whole } = (event.payload ?? {}) as { whole?: unknown };
+  if (!Array.isArray(whole)) return null;
+  const start = `${event.run_id}:`;
+  const refs = whole.map((item: { ref?: unknown } | null) => String(item?.ref)).filter((ref) => ref.startsWith(start));
+  const first = Math.min(...refs.map((ref) => Number(ref.slice(start.length))));
+  return Number.isSafeInteger(first) && first > 0 ? first : null;
 }
 
 function common(at: string): { key: string; at: string; depth: number; parent: string | null } {

@@ -11,6 +11,7 @@ import type {
   RunStarted,
   ToolCall,
   ToolResult,
+  WholeContent,
 } from "../generated/events";
 
 interface Common {
@@ -40,6 +41,8 @@ interface Said<Kind> extends Common {
   /** streaming: more is to come · final: the whole text · cut: the run ended and the final text did not come */
   state: "streaming" | "final" | "cut";
   role: string;
+  /** What the text shows in part or by name only. */
+  whole: readonly WholeContent[];
 }
 export type TextRow = Said<"text"> | Said<"thinking">;
 export interface OutputRow extends Common {

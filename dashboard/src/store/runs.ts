@@ -12,6 +12,7 @@ export interface RunSummary {
   run_id: string;
   agent_id: string;
   work_id?: string;
+  session_id?: string;
   state: RunState;
   started_at: string;
   updated_at: string;
@@ -135,6 +136,7 @@ export function summarise(run: RunSummary, event: KnownEvent): RunSummary {
     case "run_started":
       next.state = "running";
       if (event.payload.model !== undefined) next.model = event.payload.model;
+      if (event.payload.session_id !== undefined) next.session_id = event.payload.session_id;
       if (event.payload.command !== undefined) next.title ??= event.payload.command.join(" ");
       break;
     case "agent_tool_call":
