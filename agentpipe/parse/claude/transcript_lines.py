@@ -69,7 +69,7 @@ def origin_of_text(found: Mapping[str, JSON], text: str) -> str:
 
 def state_line(found: dict[str, JSON], at: str) -> list[Draft] | None:
     """The drafts of a line outside the tree; None when its type is not known."""
-    kind = found["type"]
+    kind = string(found.get("type"))
     if kind in SILENT:
         return []
     if kind == "pr-link":
