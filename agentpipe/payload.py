@@ -193,7 +193,9 @@ class PlanItem(TypedDict):
 
 
 class ProgressUpdate(TypedDict):
-    """How far a run has come; ``eta_s`` is left out when nothing honest can be said."""
+    """How far a run has come; ``eta_s`` is left out when nothing honest can be said. ``went_back`` says why
+    ``percent`` is less than it was told before, and is there whenever it is.
+    """
 
     percent: float
     done: int
@@ -204,6 +206,7 @@ class ProgressUpdate(TypedDict):
     eta_s: NotRequired[float]
     eta_range_s: NotRequired[list[float]]
     items: NotRequired[list[PlanItem]]
+    went_back: NotRequired[str]
 
 
 class UsageUpdate(TypedDict):

@@ -1,6 +1,13 @@
 """Progress: percent from the plan, and a time only when there is something to guess from."""
 
-from agentpipe.progress import Plan, Step, StepStatus
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentpipe.payload import ProgressUpdate
+from agentpipe.progress import Declared, Plan, Step, StepStatus, Turns, went_back
 
 
 def steps(*statuses: StepStatus) -> list[Step]:
@@ -101,3 +108,130 @@ def test_an_empty_plan_divides_by_nothing() -> None:
     plan.change(steps("pending"), 0.0)
     plan.change([], 1.0)
     assert plan.payload(1.0)["percent"] == 0.0
+
+
+def test_the_share_declared_is_done_of_total() -> None:
+    declared = Declared()
+    assert not declared.active
+    assert declared.change(3, 12, "Compiling", 2.0)
+    assert declared.payload(2.0) == {
+        "percent": 25.0, "done": 3, "total": 12, "elapsed_s": 2.0, "basis": "declared", "current": "Compiling",
+    }  # fmt: skip
+    assert declared.active
+    assert not declared.change(3, 12, "Compiling", 9.0)
+    assert declared.change(12, 12, "", 9.0)
+    assert not declared.active
+
+
+def test_time_of_what_is_declared_comes_from_how_fast_it_moved() -> None:
+    declared = Declared()
+    declared.change(0, 10, "", 0.0)
+    declared.change(2, 10, "", 4.0)
+    assert "eta_s" not in declared.payload(4.0), "one step is no measure"
+    declared.change(4, 10, "", 12.0)
+    update = declared.payload(12.0)
+    assert update["eta_s"] == 18.0  # 3 s each
+    assert update["eta_range_s"] == [12.0, 24.0]  # 2 s, 4 s
+    assert "eta_s" in declared.payload(12.0 + 23.0), "a step of two may take long"
+    assert "eta_s" not in declared.payload(12.0 + 25.0), "it is stuck"
+
+
+def test_what_is_declared_anew_is_measured_anew() -> None:
+    declared = Declared()
+    for done in range(4):
+        declared.change(done, 10, "", float(done))
+    assert "eta_s" in declared.payload(3.0)
+    declared.change(1, 10, "again", 4.0)
+    assert "eta_s" not in declared.payload(4.0)
+
+
+def test_turns_are_over_when_the_next_begins_and_may_be_fewer_than_the_limit() -> None:
+    turns = Turns(4)
+    assert turns.begin(1.0)
+    assert turns.payload(1.0) == {
+        "percent": 0.0, "done": 0, "total": 4, "elapsed_s": 1.0, "basis": "turns", "current": "turn 1 of at most 4",
+    }  # fmt: skip
+    turns.begin(3.0)
+    turns.begin(7.0)
+    update = turns.payload(7.0)
+    assert (update["percent"], update["eta_s"]) == (50.0, 6.0)
+    assert update["eta_range_s"] == [0.0, 8.0]
+    turns.begin(8.0)
+    assert not turns.begin(9.0), "beyond the limit there is no turn"
+
+
+REASONS = [
+    (("completed", "pending"), ("completed", "pending", "pending"), "the plan grew from 2 to 3 items"),
+    (("completed", "completed"), ("completed", "pending"), "finished items are open again: 1 of 2 after 2"),
+    (("completed", "completed"), (), "the plan was emptied"),
+    (("completed",), ("pending", "pending"), "the plan has changed: 0 of 2 items are done, 1 of 1 were"),
+    (("completed", "pending"), ("completed", "completed", "pending"), ""),
+    (("completed", "pending"), ("completed", "cancelled"), ""),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "reason"), REASONS)
+def test_a_plan_that_goes_back_says_why(
+    before: tuple[StepStatus, ...], after: tuple[StepStatus, ...], reason: str
+) -> None:
+    plan = Plan()
+    plan.change(steps(*before), 0.0)
+    told = plan.payload(0.0)
+    plan.change(steps(*after), 1.0)
+    assert went_back(told, plan.payload(1.0)) == reason
+
+
+def test_another_basis_that_tells_less_says_so() -> None:
+    plan, declared = Plan(), Declared()
+    declared.change(9, 10, "", 0.0)
+    plan.change(steps("pending"), 0.0)
+    assert went_back(declared.payload(0.0), plan.payload(0.0)) == ("the plan tells it now, what is declared did before")
+
+
+STATUS: st.SearchStrategy[StepStatus] = st.sampled_from(("pending", "in_progress", "completed", "cancelled"))
+CHANGES = st.lists(st.tuples(st.lists(STATUS, max_size=6), st.floats(0, 1e4), st.floats(0, 1e4)), max_size=20)
+
+
+def holds(update: ProgressUpdate) -> None:
+    assert 0 <= update["percent"] <= 100
+    if "eta_s" in update:
+        low, high = update["eta_range_s"]
+        assert 0 <= low <= update["eta_s"] <= high
+
+
+@given(CHANGES)
+def test_whatever_a_plan_does_its_percent_is_one_and_its_range_holds_its_time(changes: list[Any]) -> None:
+    plan, now = Plan(), 0.0
+    for statuses, step_s, later_s in changes:
+        now += step_s
+        before = plan.payload(now)
+        plan.change(steps(*statuses), now)
+        update = plan.payload(now)
+        holds(update)
+        assert bool(went_back(before, update)) == (update["percent"] < before["percent"])
+        holds(plan.payload(now + later_s))
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(50, 60), st.floats(0, 1e4), st.floats(0, 1e4)), max_size=20))
+def test_whatever_is_declared_its_percent_is_one_and_its_range_holds_its_time(changes: list[Any]) -> None:
+    declared, now = Declared(), 0.0
+    for done, total, step_s, later_s in changes:
+        now += step_s
+        before = declared.payload(now)
+        declared.change(done, total, "", now)
+        update = declared.payload(now)
+        holds(update)
+        assert bool(went_back(before, update)) == (update["percent"] < before["percent"])
+        holds(declared.payload(now + later_s))
+
+
+@given(st.integers(1, 20), st.lists(st.tuples(st.floats(0, 1e4), st.floats(0, 1e4)), max_size=30))
+def test_turns_never_go_back_and_their_range_holds_their_time(limit: int, times: list[tuple[float, float]]) -> None:
+    turns, now, percent = Turns(limit), 0.0, 0.0
+    for step_s, later_s in times:
+        now += step_s
+        turns.begin(now)
+        update = turns.payload(now + later_s)
+        holds(update)
+        assert update["percent"] >= percent
+        percent = update["percent"]
