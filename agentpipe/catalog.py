@@ -32,12 +32,13 @@ STAGES = {
 }
 
 ADAPTERS = {
+    "acp": Row("agentpipe.parse.agents.acp:Acp", "Agent Client Protocol: JSON-RPC lines of one side or both"),
     "amp": Row("agentpipe.parse.agents.amp:Amp", "Amp: stream-json"),
     "claude": Row("agentpipe.parse.claude.stream:Claude", "Claude Code: stream-json, json"),
     "claude-hooks": Row("agentpipe.parse.claude.hooks:ClaudeHooks", "Claude Code: payloads of its hooks"),
     "claude-transcript": Row("agentpipe.parse.claude.transcript:ClaudeTranscript", "Claude Code: session files"),
     "codex": Row("agentpipe.parse.agents.codex:Codex", "Codex: exec --json"),
-    "codex-rollout": Row("agentpipe.parse.agents.codex_rollout:CodexRollout", "Codex: the session files that it keeps (rollouts)"),
+    "codex-rollout": Row("agentpipe.parse.agents.codex_rollout:CodexRollout", "Codex: session files (rollouts)"),
     "copilot": Row("agentpipe.parse.agents.copilot:Copilot", "GitHub Copilot CLI: output-format json, session files"),
     "cursor": Row("agentpipe.parse.agents.cursor:Cursor", "Cursor: stream-json, json"),
     "gemini": Row("agentpipe.parse.agents.gemini:Gemini", "Gemini CLI: stream-json, json"),
@@ -45,6 +46,7 @@ ADAPTERS = {
     "pi": Row("agentpipe.parse.agents.pi:Pi", "pi: mode json"),
     "plain": Row("agentpipe.parse.agents.plain:Plain", "any text, line by line"),
     "qwen": Row("agentpipe.parse.agents.qwen:Qwen", "Qwen Code: stream-json, json"),
+    "qwen-transcript": Row("agentpipe.parse.agents.qwen_transcript:QwenTranscript", "Qwen Code: session files"),
 }
 
 COMMANDS = {

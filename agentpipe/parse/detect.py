@@ -19,6 +19,7 @@ __all__ = ["ADAPTERS", "adapter", "for_program", "is_event", "likeliest", "recog
 #: The formats by name, in the order in which they are asked, and where each lives.
 ADAPTERS = {
     "claude": "agentpipe.parse.claude.stream:Claude",
+    "acp": "agentpipe.parse.agents.acp:Acp",
     "amp": "agentpipe.parse.agents.amp:Amp",
     "claude-hooks": "agentpipe.parse.claude.hooks:ClaudeHooks",
     "claude-transcript": "agentpipe.parse.claude.transcript:ClaudeTranscript",
@@ -30,6 +31,7 @@ ADAPTERS = {
     "gemini-chat": "agentpipe.parse.agents.gemini_chat:GeminiChat",
     "pi": "agentpipe.parse.agents.pi:Pi",
     "qwen": "agentpipe.parse.agents.qwen:Qwen",
+    "qwen-transcript": "agentpipe.parse.agents.qwen_transcript:QwenTranscript",
     "plain": "agentpipe.parse.agents.plain:Plain",
 }
 
