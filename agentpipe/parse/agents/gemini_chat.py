@@ -130,7 +130,7 @@ class GeminiChat(Account):
         parts = parts_of(found.get("content"))
         out = [draft for response in responses_in(parts) for draft in self._responded(response, stamp)]
         shown = parts_of(found["displayContent"]) if found.get("displayContent") else parts
-        text = said(shown)
+        text = said(shown, "\n")
         marks = {"role": "user", "origin": "synthetic"} if text.startswith(_CONTEXT) else {"role": "user"}
         told = self._text("agent_output", string(found["id"]), text, stamp, **marks)
         for draft in told:
@@ -160,7 +160,9 @@ class GeminiChat(Account):
     def _used(self, found: Part, name: str, stamp: Stamp) -> list[Draft]:
         row, model = mapping(found.get("tokens")), string(found.get("model"))
         self.learn(model=model)
-        counts = tokens_of(row.get("input"), row.get("output"), row.get("thoughts"), row.get("cached"))
+        counts = tokens_of(
+            row.get("input"), row.get("output"), row.get("thoughts"), row.get("cached"), row.get("total")
+        )
         if not counts or not self._is_new(f"tokens {name}"):
             return []
         self.turns.totals.add(counts)

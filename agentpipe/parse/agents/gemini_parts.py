@@ -25,10 +25,12 @@ def parts_of(content: JSON) -> list[Part]:
     return [part if type(part) is dict else {"text": flat(part)} for part in items(content)]
 
 
-def said(parts: list[Part], *, thought: bool = False) -> str:
-    """The text of *parts*, one below the other, with the names of images and files; or that of its thoughts."""
+def said(parts: list[Part], between: str = "", *, thought: bool = False) -> str:
+    """The text of *parts* with the names of images and files, or that of its thoughts. What a model says goes on from
+    part to part, while those of the user stand one below the other: *between* is put between them.
+    """
     texts = [_text(part) for part in parts if (part.get("thought") is True) is thought]
-    return "\n".join(text for text in texts if text)
+    return between.join(text for text in texts if text)
 
 
 def _text(part: Part) -> str:
@@ -69,8 +71,11 @@ def response_of(found: Part) -> tuple[str, bool]:
     return flat(response.get("error") if failed else response.get("output")), failed
 
 
-def tokens_of(given: JSON, output: JSON, thoughts: JSON, cached: JSON) -> Tokens:
-    """Tokens as the Gemini API counts them: cached ones are in the input, thoughts beside the output."""
-    if whole(output) is None and whole(thoughts) is None:
-        return tokens(given, None, cached, includes_cache=True)
-    return tokens(given, (whole(output) or 0) + (whole(thoughts) or 0), cached, includes_cache=True)
+def tokens_of(given: JSON, output: JSON, thoughts: JSON, cached: JSON, total: JSON) -> Tokens:
+    """Tokens as the Gemini API counts them: cached ones are in the input, thoughts beside the output. Where other APIs
+    are behind it thoughts may be in the output, which the total shows.
+    """
+    written, thought, all_ = whole(output), whole(thoughts) or 0, whole(total)
+    if all_ is None or (whole(given) or 0) + (written or 0) + thought <= all_:
+        written = (written or 0) + thought if written is not None or thought else None
+    return tokens(given, written, cached, includes_cache=True)

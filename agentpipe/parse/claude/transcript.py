@@ -55,16 +55,19 @@ class ClaudeTranscript(Claude):
 
     @staticmethod
     def recognises(found: Mapping[str, JSON]) -> Sureness:
-        """``isSidechain`` is nobody else's; a line outside the tree has its session, or a mark of its own."""
+        """``isSidechain`` is Claude Code's, unless a message has parts as Qwen Code's; a line outside the tree has its
+        session, or a mark of its own.
+        """
         kind = found.get("type")
         if type(kind) is not str:
             return Sureness.NO
         if kind in ENVELOPE:
+            if "systemPayload" in found or "parts" in mapping(found.get("message")):
+                return Sureness.NO
             if "isSidechain" in found:
                 return Sureness.SURE
             linked = "parentUuid" in found and type(found.get("sessionId")) is str
-            foreign = "systemPayload" in found or "parts" in mapping(found.get("message"))
-            return Sureness.LIKELY if linked and not foreign else Sureness.NO
+            return Sureness.LIKELY if linked else Sureness.NO
         if kind not in STATE:
             return Sureness.NO
         marked = "leafUuid" in found or "snapshot" in found or type(found.get("sessionId")) is str
