@@ -6,8 +6,9 @@ import pytest
 
 from agentpipe.event import decode
 from agentpipe.parse.adapter import Sureness
+from agentpipe.parse.agents.apply_patch import Edit, patched, scripted
 from agentpipe.parse.agents.codex import Codex
-from agentpipe.parse.agents.codex_changes import Edit, listed, mapped, patched, scripted
+from agentpipe.parse.agents.codex_changes import listed, mapped
 from agentpipe.parse.agents.codex_words import problem_of, unwrapped
 from tests.parse.lines import Line, encoded, of, parsed, parsed_bytes, stage, types, wrapped
 

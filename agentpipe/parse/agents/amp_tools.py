@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from agentpipe.event import JSON, decode
 from agentpipe.parse.adapter import Draft
-from agentpipe.parse.agents.codex_changes import drafts_of, patched
+from agentpipe.parse.agents.apply_patch import drafts_of, patched
 from agentpipe.parse.vocabulary import titles
 from agentpipe.parse.vocabulary.calls import Call
 from agentpipe.parse.vocabulary.fields import items, mapping, string, whole

@@ -11,7 +11,7 @@ import msgspec
 
 from agentpipe.event import JSON
 from agentpipe.parse.adapter import Draft, Whole
-from agentpipe.parse.agents.codex_changes import Edit, drafts_of, told_paths
+from agentpipe.parse.agents.apply_patch import Edit, drafts_of, told_paths
 from agentpipe.parse.vocabulary.calls import Calls
 from agentpipe.parse.vocabulary.plans import Plans
 from agentpipe.parse.vocabulary.stamp import Stamp

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from agentpipe.event import JSON, decode
 from agentpipe.parse.adapter import Whole
-from agentpipe.parse.agents.codex_words import image_of
+from agentpipe.parse.agents.data_url import image_of
 from agentpipe.parse.vocabulary.content import flat
 from agentpipe.parse.vocabulary.fields import items, mapping, number, string, whole
 

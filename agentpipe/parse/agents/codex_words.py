@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from agentpipe.payload import Rank  # a name for mypy alone: its import is paid at start-up
 
 __all__ = [
-    "Problem", "as_object", "duration_ms", "image_of", "mcp_result", "problem_of", "search_text", "steps_of", "trouble",
+    "Problem", "as_object", "duration_ms", "mcp_result", "problem_of", "search_text", "steps_of", "trouble",
     "unwrapped",
 ]  # fmt: skip
 
@@ -130,16 +130,6 @@ def search_text(found: dict[str, JSON]) -> str:
     told = (found.get("query"), action.get("query"), action.get("url"), action.get("pattern"))
     queries = " · ".join(string(query) for query in items(action.get("queries")))
     return next((text for text in map(string, told) if text), queries)
-
-
-def image_of(url: JSON) -> tuple[str, tuple[Whole, ...]]:
-    """How an ``input_image`` reads in a text, and the image itself when its address holds it."""
-    address = string(url)
-    head, _, data = address.partition(",")
-    if not head.startswith("data:") or not head.endswith(";base64"):
-        return f"[image {address}]".replace(" ]", "]"), ()
-    name = head[5:].split(";", 1)[0] or "image"
-    return flat([{"type": "image", "media_type": name, "data": data}]), (Whole(name, data, base64=True),)
 
 
 def duration_ms(value: JSON) -> int | None:
