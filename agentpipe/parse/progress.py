@@ -76,18 +76,21 @@ class Progress:
         """*drafts* (at least one), with what they tell about the progress after each, and before them what is due by
         the time that ``run`` says.
         """
-        out: list[Draft] | None = None
+        for draft in drafts:
+            if draft.type in _READERS and draft.payload.get("final") is not False:
+                return self._looked_at(drafts, moment)
+        return self._looked_at(drafts, moment) if self._under_way else drafts
+
+    def _looked_at(self, drafts: Sequence[Draft], moment: Moment) -> Sequence[Draft]:
+        """What `told` does, where there may be something to tell: most lines are parts of texts, and have nothing."""
+        out: list[Draft] = []
         if self._under_way and moment.at is not None and self._interval_s and drafts[0].type != "raw":
-            out = self._due(moment.at) or None
-        for index, draft in enumerate(drafts):
+            out = self._due(moment.at)
+        for draft in drafts:
             reader = _READERS.get(draft.type)
             more = reader(self, draft) if reader is not None else None
-            if more is None and out is None:
-                continue
-            if out is None:
-                out = list(drafts[:index])
-            out += [draft] if more is None else more
-        return drafts if out is None else out
+            out += (draft,) if more is None else more
+        return out
 
     def _of(self, scope: str | None) -> _Told:
         found = self._told.get(scope)
