@@ -443,3 +443,13 @@ def test_a_table_shows_no_character_that_commands_a_terminal(summary: Summary) -
     assert "\x07" not in text
     assert max(map(len, text.splitlines())) < 200
     assert "\x1b[1m" in table(summary.report(), color=True)
+
+
+def test_runs_that_never_end_are_bounded_too() -> None:
+    summary = Summary(most_runs=10)
+    for number in range(35):
+        begun(summary, f"r{number}").call(1, "Bash")
+    report = summary.report()
+    assert len(report["runs"]) == 10
+    assert report["totals"]["runs"] == {"counted": 35, "unfinished": 35, "other_tellers": 0, "without_row": 25}
+    assert report["totals"]["tools"][0]["unanswered"] == 35

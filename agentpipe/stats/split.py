@@ -29,6 +29,10 @@ _MADE_BY_MODEL = frozenset({"agent_output", "agent_thinking", "agent_tool_call"}
 _HUMAN = frozenset({"", "human", "replay"})
 
 
+#: Calls without a result that are remembered; an agent has some dozens, a log that lost its results any number.
+_MOST_OPEN = 1000
+
+
 class Split:
     """The time of one run, fed with its events in order."""
 
@@ -123,7 +127,7 @@ class Split:
         self._asked = False
 
     def _change(self, type: str, facts: Facts) -> None:  # noqa: A002 - the event's field
-        if type == "agent_tool_call":
+        if type == "agent_tool_call" and len(self._open) < _MOST_OPEN:
             self._open.add(text_of(facts.tool_use_id))
         elif type == "agent_tool_result":
             self._open.discard(text_of(facts.tool_use_id))

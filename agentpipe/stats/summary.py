@@ -7,12 +7,13 @@ The rules this module keeps:
 - A session counts once in the totals, by whoever tells it best: the agent's own output; without that its transcript
   (``<session>/transcript``, with those of its sub-agents, ``<session>/agent-…``); without that its hooks
   (``<session>/hooks``). The other tellers have their rows, and ``counted`` is false there.
-- Memory is bounded: beyond a number of runs the oldest that have ended are added to the totals and have no row.
+- Memory is bounded: beyond a number of runs the oldest (that have ended, as long as there are such) are added to the
+  totals and have no row.
 """
 
 from collections.abc import Iterable
 
-from agentpipe.event import JSON, TERMINAL_TYPES
+from agentpipe.event import JSON
 from agentpipe.stats.durations import Durations
 from agentpipe.stats.run import TOKENS, Files, RunAccount, Tool, bump
 from agentpipe.stats.split import PARTS
@@ -63,8 +64,6 @@ class Summary:
                 run.openings[number] = opening_of(line)
             run.highest = number
         run.take(told, facts)
-        if told.type in TERMINAL_TYPES and len(self._rows) > self._most_runs:
-            self._fold()
 
     def report(self) -> dict[str, JSON]:
         """``totals`` and ``runs``; the shape is documented in ``agentpipe-stats``(1)."""
@@ -81,6 +80,8 @@ class Summary:
         return {"totals": {**totals.report(), "repeated_events": self.repeated}, "runs": rows}
 
     def _begin(self, told: Told, number: int) -> RunAccount:
+        if len(self._rows) >= self._most_runs:
+            self._fold()
         run = self._known[told.run_id] = RunAccount(told.run_id, told.agent_id, number)
         self._rows.append(run)
         return run
@@ -91,9 +92,9 @@ class Summary:
         return before is not None and before != opening_of(line)
 
     def _fold(self) -> None:
-        """Add the oldest runs that have ended to the totals, a tenth of the bound at once."""
+        """Add the oldest runs that have ended, or the oldest of all, to the totals: a tenth of the bound at once."""
         counted = _counted(self._rows)
-        leaving = [run for run in self._rows if run.ended][: max(1, self._most_runs // 10)]
+        leaving = ([run for run in self._rows if run.ended] or self._rows)[: max(1, self._most_runs // 10)]
         for run in leaving:
             self._folded.add(run, counted=id(run) in counted)
             self._folded.folded += 1

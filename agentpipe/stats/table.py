@@ -12,6 +12,7 @@ __all__ = ["table"]
 
 _NOTHING = "–"
 _WIDEST = 44
+_WIDEST_ID = 64  # a session's id and a sub-agent's
 _BOLD, _RED, _PLAIN = "\x1b[1m", "\x1b[31m", "\x1b[0m"
 _NAMES = {"model": "model", "tool": "tools", "waiting": "waiting for a human", "idle": "idle", "unknown": "unknown"}
 _MOST_FILES = 10
@@ -42,7 +43,7 @@ def _run(run: Mapping[str, JSON]) -> _Row:
     files = run["files"]
     again = f" ({run['execution']})" if "execution" in run else ""
     return (
-        ("" if run["counted"] else "· ") + _safe(run["run_id"]) + again,
+        ("" if run["counted"] else "· ") + _safe(run["run_id"], _WIDEST_ID) + again,
         _safe(run.get("agent") or run.get("agent_id") or _NOTHING),
         _safe(run.get("model") or _NOTHING),
         run["state"] + (" *" if "incomplete" in run else ""),
@@ -185,9 +186,9 @@ def _time(ms: JSON) -> str:
     return f"{whole // 3600} h {whole // 60 % 60:02} m"
 
 
-def _safe(text: JSON, *, keep_end: bool = False) -> str:
+def _safe(text: JSON, widest: int = _WIDEST, *, keep_end: bool = False) -> str:
     """A stranger's text on one line, cut to a column's width."""
     shown = "".join(character if character.isprintable() else "·" for character in str(text))
-    if len(shown) <= _WIDEST:
+    if len(shown) <= widest:
         return shown
-    return "…" + shown[1 - _WIDEST :] if keep_end else shown[: _WIDEST - 1] + "…"
+    return "…" + shown[1 - widest :] if keep_end else shown[: widest - 1] + "…"

@@ -100,6 +100,20 @@ def test_a_log_of_codex_has_the_figures_of_an_independent_count(agentpipe: Run) 
     assert totals["cost_usd"] is None
 
 
+@pytest.mark.skipif(not TOOLS.exists(), reason="the recordings (../shared) are not here")
+def test_all_tellers_of_one_session_count_as_the_best_of_them(agentpipe: Run) -> None:
+    stream = report(agentpipe, str(TOOLS))
+    transcripts = [str(path) for path in sorted(TOOLS.parent.glob("tools.transcript*.jsonl"))]
+    assert len(transcripts) == 2
+    every = report(agentpipe, *transcripts, str(TOOLS))
+    assert every["totals"].pop("runs") == {"counted": 1, "completed": 1, "other_tellers": 2, "without_row": 0}
+    del stream["totals"]["runs"]
+    assert every["totals"] == stream["totals"]
+    told = report(agentpipe, *transcripts)["totals"]
+    calls = {tool["name"]: tool["calls"] for tool in stream["totals"]["tools"]}
+    assert {tool["name"]: tool["calls"] for tool in told["tools"]} == calls
+
+
 def test_events_raw_lines_and_a_packed_log_give_the_same_figures(agentpipe: Run, tmp_path: Path) -> None:
     events = agentpipe("parse", input=TOUR.read_bytes()).stdout
     (tmp_path / "events.ndjson").write_bytes(events)
