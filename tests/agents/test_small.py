@@ -1,4 +1,4 @@
-"""The real Gemini CLI and Qwen Code through ``agentpipe run | agentpipe parse``: one story, told alike.
+"""The real Gemini CLI, OpenCode and Qwen Code through ``agentpipe run | agentpipe parse``: one story, told alike.
 
 The same act is the same event whatever the agent; what differs between them stands in `HABITS`.
 """
@@ -58,6 +58,7 @@ HABITS = {
         counted=frozenset({"main", "side"}),
         refused=144,
     ),
+    "opencode": Habits(shown=b'"text"', exit_codes=True),
     "qwen": Habits(refused=0),
 }
 
