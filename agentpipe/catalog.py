@@ -43,6 +43,7 @@ ADAPTERS = {
     "cursor": Row("agentpipe.parse.agents.cursor:Cursor", "Cursor: stream-json, json"),
     "gemini": Row("agentpipe.parse.agents.gemini:Gemini", "Gemini CLI: stream-json, json"),
     "gemini-chat": Row("agentpipe.parse.agents.gemini_chat:GeminiChat", "Gemini CLI: saved chats"),
+    "opencode": Row("agentpipe.parse.agents.opencode:OpenCode", "OpenCode: run --format json"),
     "pi": Row("agentpipe.parse.agents.pi:Pi", "pi: mode json"),
     "plain": Row("agentpipe.parse.agents.plain:Plain", "any text, line by line"),
     "qwen": Row("agentpipe.parse.agents.qwen:Qwen", "Qwen Code: stream-json, json"),

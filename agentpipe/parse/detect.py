@@ -29,6 +29,7 @@ ADAPTERS = {
     "cursor": "agentpipe.parse.agents.cursor:Cursor",
     "gemini": "agentpipe.parse.agents.gemini:Gemini",
     "gemini-chat": "agentpipe.parse.agents.gemini_chat:GeminiChat",
+    "opencode": "agentpipe.parse.agents.opencode:OpenCode",
     "pi": "agentpipe.parse.agents.pi:Pi",
     "qwen": "agentpipe.parse.agents.qwen:Qwen",
     "qwen-transcript": "agentpipe.parse.agents.qwen_transcript:QwenTranscript",
