@@ -430,7 +430,17 @@ def test_no_event_breaks_a_figure(line: bytes, summary: Summary) -> None:
     text.encode("utf-8")
 
 
-@pytest.mark.parametrize("line", [b"[]", b"{}", b"x", b'{"type":"a","run_id":"r","timestamp":"t","payload":[]}', b"1"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[]",
+        b"{}",
+        b"x",
+        b'{"type":"a","run_id":"r","timestamp":"t","payload":[]}',
+        b"1",
+        b'{"type":"a\xff","run_id":"r","timestamp":"t","payload":{}}',
+    ],
+)
 def test_what_is_no_event_is_not_taken(line: bytes) -> None:
     assert told(line) is None
 

@@ -72,7 +72,7 @@ def told(line: bytes) -> Told | None:
     found: Told | None
     try:
         found = _TOLD.decode(line)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
         found = _slowly(line)
     if found is None or found.payload is None or not (found.type and found.run_id and found.timestamp):
         return None
