@@ -170,6 +170,7 @@ def test_an_image_is_named_and_travels_beside() -> None:
     [told] = of(events, "agent_output")
     assert told["text"] == "look\n[image/png, 8 bytes]"
     assert of(events, "content")[0]["base64"] == PNG
+    assert of(parsed(header(), user([{"text": "look"}, picture]), no_contents=True), "content") == []
 
 
 def test_notices_of_the_program_keep_their_ranks() -> None:

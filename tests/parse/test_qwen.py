@@ -375,6 +375,14 @@ def test_words_of_the_user_are_told() -> None:
     assert [(p["text"], p["role"]) for p in told] == [("and now", "user")]
 
 
+def test_an_image_of_the_user_is_named_and_travels_beside() -> None:
+    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "iVBORw0KGgo="}}
+    lines = (init(), line("user", message={"role": "user", "content": [image]}))
+    assert of(parsed(*lines), "agent_output")[0]["text"] == "[image/png, 8 bytes]"
+    assert of(parsed(*lines), "content")[0]["base64"] == "iVBORw0KGgo="
+    assert of(parsed(*lines, no_contents=True), "content") == []
+
+
 def test_what_is_not_known_is_kept_and_nothing_raises() -> None:
     strange = [
         line("system", subtype="new"),
@@ -383,10 +391,11 @@ def test_what_is_not_known_is_kept_and_nothing_raises() -> None:
         event("hologram"),
         event("content_block_delta", delta={"type": "hologram"}),
         line("user", message={"content": [{"type": "hologram"}]}),
+        line("user", message={"content": [{"type": ["text"]}]}),
         line("assistant", message=None),
         line("result", usage=[], permission_denials={}, error=3, result=1),
         line("user", message=7),
         line("stream_event", event=None),
     ]
     events = parsed(init(), *strange, format="qwen")
-    assert len(of(events, "raw")) == 7
+    assert len(of(events, "raw")) == 8

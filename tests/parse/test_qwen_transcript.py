@@ -133,6 +133,7 @@ def test_an_image_is_named_and_travels_beside() -> None:
     events = parsed(user(text("look"), picture))
     assert of(events, "agent_output")[0]["text"] == "look\n[image/png, 8 bytes]"
     assert of(events, "content")[0]["media_type"] == "image/png"
+    assert of(parsed(user(text("look"), picture), no_contents=True), "content") == []
 
 
 # ---- calls

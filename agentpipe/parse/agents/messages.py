@@ -83,6 +83,8 @@ class Messages(Account):
 
     def __init__(self, options: ParseOptions, clock: Clock) -> None:
         super().__init__(options, clock)
+        # given
+        self._wholes = not options.no_contents
         # changing
         self._streams: dict[str | None, _Stream] = {}  # by scope
         self.lines = 0  # that were read
@@ -218,12 +220,16 @@ class Messages(Account):
         name = string(found.get("uuid")) or f"message-{self.lines}"
         out: list[Draft] = []
         for index, block in enumerate(blocks_of(mapping(message).get("content") if type(message) is dict else message)):
+            kind = string(block.get("type"))
             if is_result(block):
                 out += self._returned(block, stamp)
-            elif block.get("type") == "text" or block.get("type") in _MEDIA_BLOCKS:
-                out += self.texts.final(stamp, "agent_output", name, flat([block]), index, role="user")
+            elif kind == "text" or kind in _MEDIA_BLOCKS:
+                told = self.texts.final(stamp, "agent_output", name, flat([block]), index, role="user")
+                for draft in told:
+                    draft.whole = media_of([block]) if self._wholes else ()
+                out += told
             else:
-                out.append(self.raw(stamp, f"unknown block {shortened(string(block.get('type')), 100)!r}", block))
+                out.append(self.raw(stamp, f"unknown block {shortened(kind, 100)!r}", block))
         return out
 
     def _returned(self, block: Found, stamp: Stamp) -> list[Draft]:
