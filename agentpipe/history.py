@@ -298,17 +298,30 @@ class _Places:
 
     def __init__(self) -> None:
         self._notes: dict[str, tuple[array[int], array[int]]] = {}  # numbers, offsets; both rise
+        self._mixed_at = -APART  # where a batch of several runs was noted last
 
     def note(self, events: Sequence[Event], offset: int) -> None:
-        """Some *events* come after *offset*."""
-        for run_id, number in _firsts(events).items():
-            noted = self._notes.get(run_id)
-            if noted is None:
-                noted = self._notes[run_id] = (array("q"), array("q"))
-            numbers, offsets = noted
-            if not offsets or offset - offsets[-1] >= APART:
-                offsets.append(offset)  # first: a reader goes by the numbers
-                numbers.append(number or 0)
+        """Some *events* come after *offset*. A batch of one run, the normal case, costs the same whatever its size;
+        of those of several runs one in `APART` entries is noted.
+        """
+        first = events[0]
+        if first.run_id == events[-1].run_id:
+            if first.type != "gap":
+                self._note(first.run_id, first.sequence or 0, offset)
+        elif offset - self._mixed_at >= APART:
+            self._mixed_at = offset
+            firsts = {event.run_id: event.sequence for event in reversed(events) if event.type != "gap"}
+            for run_id, number in firsts.items():
+                self._note(run_id, number or 0, offset)
+
+    def _note(self, run_id: str, number: int, offset: int) -> None:
+        noted = self._notes.get(run_id)
+        if noted is None:
+            noted = self._notes[run_id] = (array("q"), array("q"))
+        numbers, offsets = noted
+        if not offsets or offset - offsets[-1] >= APART:
+            offsets.append(offset)  # first: a reader goes by the numbers
+            numbers.append(number)
 
     def find(self, run_id: str, sequence: int) -> int:
         """The offset after which the number *sequence* of the run and later ones are; 0 when that is not known."""
@@ -335,16 +348,6 @@ SCAN_BYTES = 1 << 20
 
 #: Entries between two notes of where a run's numbers are: so many are looked through in a fraction of a millisecond.
 APART = 256
-
-
-def _firsts(events: Sequence[Event]) -> dict[str, int | None]:
-    """The first number of each run. Events between two of the same run are most likely of that run too: then it costs
-    the same for many as for one.
-    """
-    first, last = events[0], events[-1]
-    if first.run_id == last.run_id and first.type != "gap":
-        return {first.run_id: first.sequence}
-    return {event.run_id: event.sequence for event in reversed(events) if event.type != "gap"}
 
 
 def fitting(lines: Sequence[bytes], limit_bytes: int) -> int:
