@@ -43,6 +43,8 @@ ADAPTERS = {
     "cursor": Row("agentpipe.parse.agents.cursor:Cursor", "Cursor: stream-json, json"),
     "gemini": Row("agentpipe.parse.agents.gemini:Gemini", "Gemini CLI: stream-json, json"),
     "gemini-chat": Row("agentpipe.parse.agents.gemini_chat:GeminiChat", "Gemini CLI: saved chats"),
+    "goose": Row("agentpipe.parse.agents.goose:Goose", "Goose: stream-json, json"),
+    "kimi": Row("agentpipe.parse.agents.kimi:Kimi", "Kimi CLI: stream-json"),
     "opencode": Row("agentpipe.parse.agents.opencode:OpenCode", "OpenCode: run --format json"),
     "pi": Row("agentpipe.parse.agents.pi:Pi", "pi: mode json"),
     "plain": Row("agentpipe.parse.agents.plain:Plain", "any text, line by line"),

@@ -29,6 +29,8 @@ ADAPTERS = {
     "cursor": "agentpipe.parse.agents.cursor:Cursor",
     "gemini": "agentpipe.parse.agents.gemini:Gemini",
     "gemini-chat": "agentpipe.parse.agents.gemini_chat:GeminiChat",
+    "goose": "agentpipe.parse.agents.goose:Goose",
+    "kimi": "agentpipe.parse.agents.kimi:Kimi",
     "opencode": "agentpipe.parse.agents.opencode:OpenCode",
     "pi": "agentpipe.parse.agents.pi:Pi",
     "qwen": "agentpipe.parse.agents.qwen:Qwen",

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 
 from agentpipe.event import JSON
 from agentpipe.parse.adapter import Clock, Draft, Moment, Outcome, Sureness, source_time
-from agentpipe.parse.agents.copilot_tools import FILE_TOOLS, TODO_TOOLS, exit_code_of, files_of, kind_of, steps_of
+from agentpipe.parse.agents.checklist import steps_of
+from agentpipe.parse.agents.copilot_tools import FILE_TOOLS, TODO_TOOLS, exit_code_of, files_of, kind_of
 from agentpipe.parse.options import ParseOptions
 from agentpipe.parse.vocabulary.account import Account
 from agentpipe.parse.vocabulary.content import flat, media_of, shortened
@@ -365,8 +366,8 @@ class Copilot(Account):
         out += self.calls.result(stamp, call_id, call, text, ok=ok, exit_code=status, detail=detail, whole=media)
         if ok and call.input is not None:
             if call.name in TODO_TOOLS:
-                steps = steps_of(call.input)
-                return out + (self.plans.replaced(steps, stamp.scope, stamp.at) if steps is not None else [])
+                steps = steps_of(string(call.input.get("todos")))
+                return out + (self.plans.replaced(steps, stamp.scope, stamp.at) if steps else [])
             out += files_of(stamp, call_id, call.input, string(result.get("detailedContent")), self.limit)
         return out
 

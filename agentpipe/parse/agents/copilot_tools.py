@@ -11,14 +11,12 @@ from agentpipe.event import JSON
 from agentpipe.parse.adapter import Draft
 from agentpipe.parse.vocabulary.fields import string
 from agentpipe.parse.vocabulary.files import changed, counted, edited, lines_of
-from agentpipe.parse.vocabulary.plans import step
 from agentpipe.parse.vocabulary.stamp import Stamp
-from agentpipe.progress import Step
 
 if TYPE_CHECKING:
     from agentpipe.payload import Change, Kind  # names for mypy alone: their import is paid at start-up
 
-__all__ = ["FILE_TOOLS", "TODO_TOOLS", "exit_code_of", "files_of", "kind_of", "steps_of"]
+__all__ = ["FILE_TOOLS", "TODO_TOOLS", "exit_code_of", "files_of", "kind_of"]
 
 #: Tools whose success means that a file was written.
 FILE_TOOLS = frozenset({"apply_patch", "create", "edit", "insert", "str_replace", "str_replace_editor"})
@@ -61,9 +59,6 @@ _EXIT = "exit code "
 #: ``<exited with exit code 1>`` is the last thing that a shell tool says; what is looked at, in characters.
 _TAIL_CHARACTERS = 80
 
-#: Check boxes of Markdown: what stands in one, and the status it means.
-_BOXES = {" ": "pending", "x": "completed", "X": "completed", "~": "in_progress", ">": "in_progress", "-": "cancelled"}
-
 _PATCH_HEADS: "dict[str, Change]" = {
     "*** Add File: ": "created",
     "*** Update File: ": "modified",
@@ -85,13 +80,6 @@ def exit_code_of(kind: str, text: str) -> int | None:
     place = tail.rfind(_EXIT)
     said = tail[place + len(_EXIT) :].strip() if place >= 0 else ""
     return int(said) if said.lstrip("-").isdecimal() and said.isascii() and len(said) < 12 else None
-
-
-def steps_of(given: dict[str, JSON]) -> list[Step] | None:
-    """The items of a to-do list; None when there is none in it."""
-    rows = [line.strip() for line in string(given.get("todos")).split("\n")]
-    boxes = [row for row in rows if row[:3] in ("- [", "* [") and row[4:5] == "]" and row[3] in _BOXES]
-    return [step(row[5:].strip(), _BOXES[row[3]]) for row in boxes] or None
 
 
 def files_of(stamp: Stamp, tool_use_id: str, given: dict[str, JSON], diff: str, limit: int) -> Iterator[Draft]:
