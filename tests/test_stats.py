@@ -1,5 +1,6 @@
 """Statistics: every figure from its events, time counted once, sessions counted once, memory bounded."""
 
+import re
 import statistics
 from typing import Any
 
@@ -190,6 +191,28 @@ def test_results_alone_that_have_times_do_not_make_all_time_the_tools(summary: S
     assert time_of(summary) == {"unknown": 9000}
 
 
+def test_a_call_that_is_told_with_its_result_began_when_it_says(summary: Summary) -> None:
+    log = begun(summary)
+    log.tell(1, "agent_output", message_id="m", index=0, text="x", final=True)
+    log.tell(6, "progress_update", percent=0, done=0, total=1, elapsed_s=6, basis="plan")
+    log.tell(5.5, "agent_output", message_id="m", index=1, text="x", final=True)
+    log.call(2, "Bash")
+    log.result(6, "Bash", duration_ms=4000)
+    log.tell(7, "run_completed", duration_ms=7000)
+    assert time_of(summary) == {"model": 3000, "tool": 4000}
+
+
+def test_more_files_than_are_told_apart_are_counted_all_the_same(summary: Summary) -> None:
+    log = begun(summary)
+    for number in range(2100):
+        log.tell(1, "file_changed", path=f"/{number}", change="created", source="tool", added=1)
+    log.tell(1, "file_changed", path="/x", change="created", source="tool")
+    for figures in (row(summary), totals(summary)):
+        assert figures["files"] == {
+            "files": 2000, "changes": 2101, "added": 2100, "removed": 0, "uncounted": 1, "at_least": True,
+        }  # fmt: skip
+
+
 def test_a_clock_that_went_back_stands_still(summary: Summary) -> None:
     log = begun(summary)
     log.tell(5, "agent_output", message_id="m", index=0, text="x", final=True)
@@ -268,8 +291,15 @@ def test_files_are_counted_once_and_their_lines_added_up(summary: Summary) -> No
         log.tell(1, "file_changed", path="/a", change="modified", source="tool", added=3, removed=1)
         log.tell(1, "file_changed", path="/a", change="modified", source="tool", added=2, removed=0)
         log.tell(1, "file_changed", path=f"/{run}", change="created", source="tool")
-    assert totals(summary)["files"] == {"files": 3, "added": 10, "removed": 2, "uncounted": 2}
-    assert totals(summary)["most_changed_files"][0] == {"path": "/a", "added": 10, "removed": 2, "changes": 4}
+    assert totals(summary)["files"] == {
+        "files": 3, "changes": 6, "added": 10, "removed": 2, "uncounted": 2,
+    }  # fmt: skip
+    assert totals(summary)["most_changed_files"][:2] == [
+        {"path": "/a", "added": 10, "removed": 2, "changes": 4, "uncounted": 0},
+        {"path": "/r", "added": 0, "removed": 0, "changes": 1, "uncounted": 1},
+    ]
+    assert re.search(r"^/a +\+10 -2$", table(summary.report()), re.MULTILINE)
+    assert re.search(r"^/r +–$", table(summary.report()), re.MULTILINE)
 
 
 def test_gaps_and_raw_lines_are_declared(summary: Summary) -> None:

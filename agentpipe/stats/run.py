@@ -4,7 +4,7 @@ The rules this module keeps: a total that the run tells itself is never added to
 is bounded, and what goes beyond a bound is still counted, only not told apart.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -67,7 +67,7 @@ class Files:
     """Files that changed, by path: lines added and removed."""
 
     def __init__(self) -> None:
-        self.lines: dict[str, list[int]] = {}  # added, removed, changes
+        self.lines: dict[str, list[int]] = {}  # added, removed, changes, and how many of these say nothing about lines
         self.added = self.removed = 0
         self.uncounted = 0  # changes that say nothing about lines
         self.beyond = 0  # changes of files that are not told apart any more
@@ -75,35 +75,36 @@ class Files:
     def take(self, facts: Facts) -> None:
         """A file has changed."""
         added, removed = count_of(facts.added), count_of(facts.removed)
-        self.uncounted += added is None and removed is None
-        self._add(text_of(facts.path), added or 0, removed or 0, 1)
+        silent = added is None and removed is None
+        self._add(text_of(facts.path), [added or 0, removed or 0, 1, silent])
 
     def merge(self, other: "Files") -> None:
         """All of *other* as well; a file of the same path is the same file."""
-        self.uncounted += other.uncounted
+        for path, row in other.lines.items():
+            self._add(path, row)
         self.beyond += other.beyond
-        self.added += other.added - sum(added for added, _, _ in other.lines.values())
-        self.removed += other.removed - sum(removed for _, removed, _ in other.lines.values())
-        for path, (added, removed, changes) in other.lines.items():
-            self._add(path, added, removed, changes)
+        told = [sum(column) for column in zip(*other.lines.values(), strict=True)] or [0, 0, 0, 0]
+        self.added += other.added - told[0]
+        self.removed += other.removed - told[1]
+        self.uncounted += other.uncounted - told[3]
 
     def report(self) -> dict[str, JSON]:
-        """``files added removed uncounted``; ``at_least`` when there are more files than were told apart."""
+        """``files changes added removed uncounted``; ``at_least`` when there are more files than were told apart."""
         told: dict[str, JSON] = {
-            "files": len(self.lines), "added": self.added, "removed": self.removed, "uncounted": self.uncounted,
+            "files": len(self.lines), "changes": sum(row[2] for row in self.lines.values()) + self.beyond,
+            "added": self.added, "removed": self.removed, "uncounted": self.uncounted,
         }  # fmt: skip
         return {**told, "at_least": True} if self.beyond else told
 
-    def _add(self, path: str, added: int, removed: int, changes: int) -> None:
-        self.added += added
-        self.removed += removed
+    def _add(self, path: str, row: Sequence[int]) -> None:
+        self.added += row[0]
+        self.removed += row[1]
+        self.uncounted += row[3]
         if path not in self.lines and len(self.lines) >= _MOST_FILES:
-            self.beyond += changes
+            self.beyond += row[2]
             return
-        row = self.lines.setdefault(path, [0, 0, 0])
-        row[0] += added
-        row[1] += removed
-        row[2] += changes
+        known = self.lines.get(path, (0, 0, 0, 0))
+        self.lines[path] = [mine + more for mine, more in zip(known, row, strict=True)]
 
 
 class Usage:

@@ -23,6 +23,7 @@ PARTS = ("model", "tool", "waiting", "idle", "unknown")
 
 #: By these the main agent shows that it works.
 _ACTS = frozenset({"agent_output", "agent_thinking", "agent_tool_call", "agent_tool_result", "permission_request"})
+_NO_TIME_OF_THEIR_OWN = frozenset({"heartbeat", "progress_update"})  # the latter is told with the next line that comes
 _MADE_BY_MODEL = frozenset({"agent_output", "agent_thinking", "agent_tool_call"})
 
 #: Origins of a text in the user's name by which a human wrote it.
@@ -40,6 +41,7 @@ class Split:
         self._spent_ms = dict.fromkeys(PARTS, 0.0)
         self._open: set[str] = set()  # the main agent's calls
         self._asked = False
+        self._stretch_ms = 0.0  # of the model, since anything else took time
         self._retry_ms = 0.0  # of the pause that was announced last
         self._first_s: float | None = None
         self._last_s = 0.0
@@ -51,7 +53,7 @@ class Split:
 
     def take(self, type: str, facts: Facts, at_s: float, *, nested: bool) -> None:  # noqa: A002 - the event's field
         """An event at *at_s* (Unix seconds; 0: it has no time); *nested*: it is a sub-agent's."""
-        step_ms = self._step(at_s)
+        step_ms = 0.0 if type in _NO_TIME_OF_THEIR_OWN else self._step(at_s)
         human = type == "agent_output" and facts.role == "user" and text_of(facts.origin) in _HUMAN and not nested
         if step_ms:
             self._modelled = self._modelled or (type in _MADE_BY_MODEL and facts.role != "user" and not nested)
@@ -62,6 +64,8 @@ class Split:
             self._begin_turn(human=human)
         if type in _ACTS:
             self._asked = False
+        if type == "agent_tool_call" and 0 < at_s < self._last_s:
+            self._began_before(at_s)
         self._change(type, facts)
 
     def report(self, told_ms: int | None, *, by_process: bool = False) -> dict[str, int]:
@@ -101,7 +105,17 @@ class Split:
             paused_ms = step_ms if human else min(step_ms, self._retry_ms)
             self._spent_ms["idle"] += paused_ms
             self._spent_ms["model"] += step_ms - paused_ms
+            self._stretch_ms += step_ms - paused_ms
+        if self._between or self._asked or self._open:
+            self._stretch_ms = 0.0
         self._retry_ms = 0.0
+
+    def _began_before(self, at_s: float) -> None:
+        """A call is told late, as agents do that tell it with its result: since *at_s* it was no more the model."""
+        moved_ms = min(self._stretch_ms, (self._last_s - at_s) * 1000)
+        self._spent_ms["model"] -= moved_ms
+        self._spent_ms["tool"] += moved_ms
+        self._stretch_ms = 0.0
 
     def _begin_turn(self, *, human: bool) -> None:
         """The agent is at work again; whoever asked it was idle until then."""

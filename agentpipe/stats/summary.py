@@ -222,6 +222,6 @@ def _kinds(tools: dict[tuple[str, str], Tool]) -> list[JSON]:
 def _most_changed(files: Files) -> list[JSON]:
     order = sorted(files.lines.items(), key=lambda row: (-row[1][0] - row[1][1], -row[1][2], row[0]))
     return [
-        {"path": path, "added": added, "removed": removed, "changes": changes}
-        for path, (added, removed, changes) in order[:_NAMED_FILES]
+        {"path": path, "added": added, "removed": removed, "changes": changes, "uncounted": silent}
+        for path, (added, removed, changes, silent) in order[:_NAMED_FILES]
     ]

@@ -52,7 +52,7 @@ def _run(run: Mapping[str, JSON]) -> _Row:
         str(sum(kind["calls"] for kind in run["kinds"])),
         str(sum(kind["failures"] for kind in run["kinds"])),
         str(files["files"]),
-        _lines_of(files),
+        _lines_of(files, files["changes"]),
         _cost(run.get("cost_usd")),
     )
 
@@ -106,7 +106,7 @@ def _files(totals: Mapping[str, JSON], color: bool) -> Iterator[str]:
     if not files:
         return
     yield ""
-    rows = [(_safe(row["path"], keep_end=True), f"+{row['added']} -{row['removed']}") for row in files[:_MOST_FILES]]
+    rows = [(_safe(row["path"], keep_end=True), _lines_of(row, row["changes"])) for row in files[:_MOST_FILES]]
     yield from _grid(("file", "lines"), rows, 1, color)
     more = totals["files"]["files"] - len(rows)
     if more > 0:
@@ -162,8 +162,10 @@ def _bold(text: str, color: bool) -> str:
     return f"{_BOLD}{text}{_PLAIN}" if color else text
 
 
-def _lines_of(files: Mapping[str, JSON]) -> str:
-    return f"+{files['added']} -{files['removed']}" if files["files"] else _NOTHING
+def _lines_of(row: Mapping[str, JSON], changes: int) -> str:
+    """Lines added and removed; nothing when none of the *changes* tells them."""
+    told = row["added"] or row["removed"] or row["uncounted"] < changes
+    return f"+{row['added']} -{row['removed']}" if told else _NOTHING
 
 
 def _cost(usd: JSON) -> str:
