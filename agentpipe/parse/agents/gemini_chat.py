@@ -156,6 +156,8 @@ class GeminiChat(Account):
             return []
         index = _THOUGHTS if type == "agent_thinking" else _TEXT
         self._places.setdefault(name, []).append((type, index))
+        if len(self._places) > _REMEMBERED:
+            del self._places[next(iter(self._places))]
         return self.texts.final(stamp, type, name, text, index, **marks)
 
     def _used(self, found: Part, name: str, stamp: Stamp) -> list[Draft]:

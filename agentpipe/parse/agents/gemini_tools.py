@@ -24,6 +24,9 @@ __all__ = ["CANCELLED", "Effects", "exit_code_of", "keeps_input", "kind_of", "ti
 #: What the program says in place of a result when the user broke a call off; its status may still be ``success``.
 CANCELLED = "[Operation Cancelled]"
 
+#: Files remembered as met: an agent comes back soon to what it works on.
+_REMEMBERED = 4096
+
 _WRITES = frozenset({"write_file"})
 _EDITS = frozenset({"edit", "replace"})
 _READS = frozenset({"read_file"})
@@ -112,7 +115,7 @@ class Effects:
         self._plans = plans
         self._limit = limit
         # changing
-        self._met: set[str] = set()  # files that the run has read or written
+        self._met: dict[str, None] = {}  # files that the run has read or written, the latest last
 
     def of(self, stamp: Stamp, tool_use_id: str, call: Call, text: str, shown: JSON = None) -> list[Draft]:
         """*call* succeeded and said *text*; *shown* is what the tool displays, when the source has it."""
@@ -127,8 +130,7 @@ class Effects:
         path = string(call.input.get("file_path")) or string(call.input.get("absolute_path"))
         if not path:
             return []
-        met = path in self._met
-        self._met.add(path)
+        met = self._has_met(path)
         if call.name in _READS:
             return []
         display = mapping(shown)
@@ -137,6 +139,15 @@ class Effects:
         counts = counted(diff) if diff else _told(mapping(display.get("diffStat"))) or _counts(call, change)
         patch = diff[diff.find("@@") :] if "@@" in diff else ""
         return [changed(stamp, path, change, tool_use_id, counts=counts, patch=patch, limit=self._limit)]
+
+    def _has_met(self, path: str) -> bool:
+        """Whether the run has met the file before; it has now."""
+        met = path in self._met
+        self._met.pop(path, None)
+        self._met[path] = None
+        if len(self._met) > _REMEMBERED:
+            del self._met[next(iter(self._met))]
+        return met
 
 
 def _change(call: Call, text: str, display: dict[str, JSON], met: bool) -> "Change":

@@ -12,7 +12,7 @@ import msgspec
 
 from agentpipe.event import JSON
 from agentpipe.parse.adapter import Clock, Draft, Moment, source_time
-from agentpipe.parse.claude.line import blocks_of, is_result
+from agentpipe.parse.claude.line import NOISE, blocks_of, is_result
 from agentpipe.parse.claude.system import small_line
 from agentpipe.parse.options import ParseOptions
 from agentpipe.parse.vocabulary.account import Account
@@ -93,6 +93,8 @@ class Messages(Account):
         """The drafts of one line; *size* is its length in bytes."""
         self.lines += 1
         kind = string(found.get("type"))
+        if kind == "stream_event" and self.ready and NOISE[kind](found):
+            return []
         own = source_time(found["timestamp"]) if "timestamp" in found else None
         scope = found.get("parent_tool_use_id")
         stamp = self.stamp(own, moment, size, scope if type(scope) is str else None)

@@ -154,9 +154,12 @@ def _uncertain(found: Mapping[str, JSON]) -> Sureness:
 
 
 def _marks_of_system(found: Mapping[str, JSON]) -> Sureness:
+    """The facts of a small line are in ``data``; one without any has the key of the call that it belongs to."""
     if type(found.get("subtype")) is not str:
         return Sureness.NO
-    return Sureness.SURE if "qwen_code_version" in found or "data" in found else Sureness.LIKELY
+    if "qwen_code_version" in found or "data" in found:
+        return Sureness.SURE
+    return Sureness.LIKELY if "parent_tool_use_id" in found else Sureness.NO
 
 
 def _marks_of_assistant(found: Mapping[str, JSON]) -> Sureness:
