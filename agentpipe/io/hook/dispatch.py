@@ -15,7 +15,7 @@ from agentpipe.io.delivery import Delivery
 from agentpipe.io.hook import spool
 from agentpipe.io.hook.sender import Ending, Sender, taken_lock
 from agentpipe.io.hook.spool import LAST, MARK, Spool, header, lock_sender
-from agentpipe.io.hook.tape import Tape, heading
+from agentpipe.io.hook.tape import LOCK_S, Tape, heading
 from agentpipe.parse import Parse, ParseOptions
 from agentpipe.stage import Stage
 
@@ -47,8 +47,8 @@ def send(name: str, address: Address, *, linger: float, warn: Callable[[str], No
     where = spool.folder()
     paths = list(_spools(where)) if name == "all" else [_path_of(where, name)]
     endings = {deliver(path, address, linger=linger, warn=warn) for path in paths}
-    if Ending.DELIVERED in endings:
-        sweep(where, address, linger=linger, warn=warn)
+    if Ending.ASKED not in endings:
+        sweep(where, address if Ending.DELIVERED in endings else None, linger=linger, warn=warn)
     return 0 if endings <= {Ending.DELIVERED, None} else Undelivered.status
 
 
@@ -70,6 +70,8 @@ def deliver(
         if lock is None:
             return None
         os.pwrite(lock, b"%-10d\n" % os.getpid(), 0)  # for people who wonder who this is
+        with Spool(path, b"", time.monotonic() + LOCK_S) as held:
+            held.declare()
         tape = Tape(path, _parser)
     except OSError as error:
         raise OutputError(path, error.strerror or str(error)) from error
@@ -81,21 +83,23 @@ def _parser(run_id: str) -> Stage:
     return Parse(ParseOptions(format="claude-hooks", run_id=run_id))
 
 
-def sweep(folder: str, address: Address, *, linger: float, warn: Callable[[str], None]) -> None:
-    """See to the spools in *folder* that no sender holds: send those of sessions that are over, and, where a hub does
-    not take them, forget the old ones. To be called by who has just reached the hub.
+def sweep(folder: str, address: Address | None, *, linger: float, warn: Callable[[str], None]) -> None:
+    """See to the spools in *folder* that no sender holds: send those of sessions that are over to the hub at *address*,
+    None while it cannot be reached, and forget the old ones.
     """
     for path in _spools(folder):
         age = _age_s(path)
         if _is_blank(path):
             if age > FORGOTTEN_S:
                 _remove(path)
-        elif age > SILENT_S or _said_its_end(path):
+            continue
+        ending: Ending | None = Ending.AWAY
+        if address is not None and (age > SILENT_S or _said_its_end(path)):
             ending = deliver(path, address, linger=linger, warn=warn, closing=True)
-            if ending is Ending.ASKED:
-                return
-            if ending is Ending.AWAY and age > EXPIRED_S:
-                _expire(path)
+        if ending is Ending.ASKED:
+            return
+        if ending is Ending.AWAY and age > EXPIRED_S:
+            _expire(path)
 
 
 def _spools(folder: str) -> Iterator[str]:
@@ -128,7 +132,7 @@ def _locked(path: str, step: Callable[[Spool], None]) -> None:
         if lock is None:
             return
         try:
-            with Spool(path, b"", time.monotonic() + 1.0) as held:
+            with Spool(path, b"", time.monotonic() + LOCK_S) as held:
                 step(held)
         finally:
             os.close(lock)
@@ -146,7 +150,9 @@ def _remove(path: str) -> None:
 
 
 def _expire(path: str) -> None:
-    """Keep of a spool how many payloads it held: its next run begins with that."""
+    """Keep of a spool how many payloads it held: its next run begins with that. A hub may have stored some of them
+    long ago, which nobody remembers: rather too many are called lost than one too few.
+    """
 
     def expire(held: Spool) -> None:
         if _age_s(path) <= EXPIRED_S:

@@ -124,6 +124,8 @@ class Sender:
         """Whether the session has ended, and what ran beside its last hook too."""
         if self._tape.closed or not (self._tape.ended or self._closing):
             return False
+        if not self._tape.ended:
+            return self._delivery.reached > 0  # its silence counts from its last line: nothing is written without need
         return self._closing or self._hurried_at is not None or at >= self._came_at + SETTLE_S
 
     def _close_run(self) -> None:

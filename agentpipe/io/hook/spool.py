@@ -60,7 +60,7 @@ _NAME_BYTES = 120
 _RETRY_S = 0.0005
 
 
-class Late(Exception):
+class Late(TimeoutError):
     """The moment that the caller named has passed; nothing was changed."""
 
 
@@ -149,6 +149,11 @@ class Spool:
         """Append a mark of ours: *text* is what follows ``{"agentpipe":"``. Raises OSError when it cannot be kept."""
         if not self._append([MARK, text, b"\n"]):
             raise OSError("the mark was not written")
+
+    def declare(self) -> None:
+        """Say now what was lost, if something was and the disk takes it."""
+        if self.lost:
+            self._append([])
 
     def read(self, at: int, count: int) -> bytes:
         """As much of the file as there is."""
