@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from agentpipe.event import JSON
 from agentpipe.parse.adapter import Moment, Sureness
-from agentpipe.parse.detect import adapter, recognised, surely
+from agentpipe.parse.detect import adapter, is_event, recognised, surely
 from agentpipe.parse.run import Run
 
 __all__ = ["Input"]
@@ -58,6 +58,18 @@ class Input:
             self._known[name, session] = owner
         self._last[name] = self.current = owner
         return owner
+
+    def is_line(self, found: dict[str, JSON]) -> bool:
+        """Whether *found* surely is a line of somebody's: of the agent that speaks here, or of no other than one."""
+        run = self.current
+        if is_event(found):
+            return True
+        if run is not None and run.decided and adapter(run.decided).recognises(found) is not Sureness.NO:
+            return True
+        if surely(found) is not None:
+            return True
+        name = recognised(found)
+        return name is not None and bool(adapter(name).session_of(found))
 
     def _format_of(self, found: JSON, run: Run) -> str | None:
         """The format of *found*: that of *run*, unless it surely is another's or of a session of another's; None while

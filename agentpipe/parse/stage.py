@@ -15,7 +15,7 @@ from agentpipe.parse.adapter import Moment, process_moment
 from agentpipe.parse.detect import is_event
 from agentpipe.parse.input import Input
 from agentpipe.parse.options import ParseOptions
-from agentpipe.parse.run import Run
+from agentpipe.parse.run import Run, Tally
 from agentpipe.parse.vocabulary.fields import string
 from agentpipe.stage import BaseStage, Demand
 
@@ -55,6 +55,8 @@ class Parse(BaseStage):
         self._events = 0
         self._formats: dict[str, Run] = {}
         self._number = 0  # of the line in the input, under strict
+        self._extra = 0  # parts of lines that were broken, beyond one a line
+        self._torn = ""  # the beginning of a line that another one broke off, when that was just before
         self._when = Moment(0.0)  # of the last event of ``run``
 
     @property
@@ -92,7 +94,7 @@ class Parse(BaseStage):
 
     def report(self) -> Mapping[str, JSON]:
         """Lines by what became of them, and the format of each run."""
-        told = dict(self._told)
+        told = self._lines_told()
         formats = {run_id: run.format for run_id, run in self._formats.items()}
         return {**self.counts.report(), **told, "events": self._events, "formats": formats}
 
@@ -106,11 +108,22 @@ class Parse(BaseStage):
     def _count(self, out: Sequence[Event]) -> None:
         """Bring the counts up to date, once a batch."""
         self._events += len(out)
-        told, counts = self._told, self.counts
+        told, counts = self._lines_told(), self.counts
         counts.read = sum(told.values())
         counts.passed = counts.read - told["ignored"]
         if told["ignored"]:
             counts.dropped["ignored"] = told["ignored"]
+
+    def _lines_told(self) -> Tally:
+        """How many lines became what: the parts of one that was broken count as one."""
+        told, extra = self._told, self._extra
+        if extra:
+            told = dict(told)
+            for name in ("sources", "raw", "passed_through", "ignored"):
+                taken = min(extra, told[name])
+                told[name] -= taken
+                extra -= taken
+        return told
 
     def _strictly(self, events: Sequence[Event], moment: Moment, out: list[Event]) -> None:
         """Take lines up to the first that is malformed; the intake of a strict input gives each its number."""
@@ -136,7 +149,7 @@ class Parse(BaseStage):
             else:
                 _run_of(self._bare, found, moment).json(found, moment, len(line), out)
         else:
-            self._bare.of_nobody(moment).text(line.decode("utf-8", "replace"), moment, out)
+            self._text(self._bare, line.decode("utf-8", "replace"), moment, out)
 
     def _not_json(self, line: bytes, problem: str, moment: Moment, out: list[Event]) -> None:
         """A line that begins like JSON: broken, cut, or the first of a value over many lines."""
@@ -151,7 +164,33 @@ class Parse(BaseStage):
                 return
         if self._refuses(text, problem, column(problem, line)):
             return
-        self._bare.of_nobody(moment).text(text, moment, out)
+        self._text(self._bare, text, moment, out)
+
+    def _text(self, source: Input, text: str, moment: Moment, out: list[Event]) -> None:
+        """A line that is no JSON, unless whole lines stand in it."""
+        torn, self._torn = self._torn, ""
+        if (torn or '{"' in text) and self._options.format != "plain":
+            from agentpipe.parse.mend import parts_of  # only a broken line pays for it
+
+            parts = parts_of(text, torn, source.is_line)
+            if parts is not None:
+                self._torn = parts.torn
+                self._mend(source, parts.lines, parts.rest, moment, out)
+                return
+        source.of_nobody(moment).text(text, moment, out)
+
+    def _mend(
+        self, source: Input, lines: Sequence[dict[str, JSON]], rest: str, moment: Moment, out: list[Event]
+    ) -> None:
+        """Tell the *lines* that stood in one, which is counted as one, and the *rest* of it, which is text."""
+        self._extra += len(lines) - (not rest)
+        for found in lines:
+            if is_event(found):
+                self._event(found, encode(found), moment, out)
+            else:
+                _run_of(source, found, moment).json(found, moment, len(encode(found)), out)
+        if rest:
+            source.of_nobody(moment).text(rest, moment, out)
 
     def _refuses(self, text: str, problem: str, place: int = 1) -> bool:
         """Whether a line that begins like JSON and is none ends a strict input."""
@@ -202,7 +241,7 @@ class Parse(BaseStage):
         else:
             text = string(payload.get("text")) if data is None else _encoded(data)
             if text.lstrip()[:1] not in ("{", "[") or not self._refuses(text, "not JSON"):
-                process.of_nobody(when).text(text, when, out)
+                self._text(process, text, when, out)
 
     def _exited(self, process: Input, run_id: str, payload: dict[str, JSON], when: Moment, out: list[Event]) -> None:
         """A process has ended, and all that its output was about; one that goes on is another run."""

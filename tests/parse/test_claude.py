@@ -1,5 +1,6 @@
 """Claude Code's quirks, one test each, by the lines that show them."""
 
+import json
 from typing import Any
 
 import pytest
@@ -673,8 +674,26 @@ def test_the_result_s_type_may_come_last() -> None:
     assert of(parsed(line), "run_iteration")[0]["ok"] is True
 
 
-def test_a_line_with_another_in_its_middle_is_kept() -> None:
-    broken = '{"type":"assistant","mess{"type":"rate_limit_event"}age":{}}'
+def test_a_rate_limit_event_in_the_middle_of_another_line_is_cut_out_and_both_are_told() -> None:
+    limit = json.dumps({"type": "rate_limit_event", "rate_limit_info": {"status": "rejected"}, "session_id": SESSION})
+    line = json.dumps(text("hello", uuid="u1"))
+    for place in range(1, len(line)):
+        events = parsed(init(), line[:place] + limit + line[place:], result())
+        assert "raw" not in types(events)
+        assert texts(events) == [("msg_1", 0, "hello", True)]
+        assert [p["code"] for p in of(events, "error")] == ["rate_limit_rejected"]
+
+
+def test_a_rate_limit_event_that_broke_a_line_in_two_leaves_the_line_whole() -> None:
+    limit = json.dumps({"type": "rate_limit_event", "rate_limit_info": {"status": "rejected"}, "session_id": SESSION})
+    line = json.dumps(text("hello", uuid="u1"))
+    events = parsed(init(), line[:40] + limit, line[40:], result())
+    assert texts(events) == [("msg_1", 0, "hello", True)]
+    assert [p["text"] for p in of(events, "raw")] == [line[:40]]  # was told before it was known to be half a line
+
+
+def test_a_line_with_something_else_in_its_middle_is_kept() -> None:
+    broken = '{"type":"assistant","mess{"some":"thing"}age":{}}'
     events = parsed(init(), broken, result())
     assert of(events, "raw") == [{"format": "claude", "reason": "not JSON", "text": broken}]
     assert types(events)[-1] == "run_completed"

@@ -1,0 +1,248 @@
+"""Input that is mixed, broken or hostile, whatever the format: what is whole is told, the rest is kept."""
+
+import json
+import random
+from typing import Any
+
+import pytest
+
+from agentpipe.event import decode
+from agentpipe.intake import Intake
+from tests.parse.lines import (
+    NOW,
+    SESSION,
+    Line,
+    call,
+    encoded,
+    init,
+    of,
+    parsed,
+    parsed_bytes,
+    result,
+    returned,
+    stage,
+    system,
+    text,
+    types,
+    wrapped,
+)
+
+LINES = [init(), text("one", "m1"), call("Bash", {"command": "ls"}), returned("out"), text("two", "m2"), result()]
+
+
+def told(data: bytes, **options: Any) -> list[Line]:
+    return [decode(event.line) for event in parsed_bytes(data, stage(**options))]
+
+
+def seen(events: list[Line]) -> list[tuple[str, Any]]:
+    """What is told, without numbers and without what is kept raw."""
+    return [(event["type"], event["payload"]) for event in events if event["type"] != "raw"]
+
+
+def raws(events: list[Line]) -> list[str]:
+    return [p["text"] for p in of(events, "raw")]
+
+
+def accounted(data: bytes, lines: int) -> bool:
+    parse = stage()
+    parsed_bytes(data, parse)
+    report = parse.report()
+    return report["in"] == lines == sum(report[name] for name in ("sources", "ignored", "raw", "passed_through"))
+
+
+# ---- between the lines
+
+
+STDERR = """Error: something went wrong
+    at Object.<anonymous> (/app/cli.js:1:1) {
+  code: 'ENOENT',
+  config: {"a": 1}
+}
+
+{
+  "level": "warn",
+  "retry": [
+    1
+  ]
+}
+Warning: {"not": "an event"}
+"""
+
+
+@pytest.mark.parametrize("place", range(1, len(LINES) + 1))
+def test_blocks_of_stderr_between_events_leave_the_events_alone(place: int) -> None:
+    data = encoded(LINES[:place]) + STDERR.encode() + encoded(LINES[place:])
+    events = told(data)
+    assert seen(events) == seen(parsed(*LINES))
+    kept = "\n".join(p.get("text") or json.dumps(p["data"]) for p in of(events, "raw"))
+    for ink in ("Error: something", "at Object.<anonymous>", "code: 'ENOENT'", '"level": "warn"', '"not": "an event"'):
+        assert ink in kept
+    assert accounted(data, len(LINES) + STDERR.count("\n") - 1)
+
+
+def test_blank_lines_and_crlf_change_nothing() -> None:
+    data = encoded(LINES).replace(b"\n", b"\r\n\r\n \t\n\n")
+    assert seen(told(data)) == seen(parsed(*LINES))
+
+
+def test_a_byte_order_mark_changes_nothing() -> None:
+    assert told(b"\xef\xbb\xbf" + encoded(LINES)) == parsed(*LINES)
+
+
+@pytest.mark.parametrize("cut", [1, 2, 10, 100])
+def test_a_truncated_tail_is_kept_and_said(cut: int) -> None:
+    data = encoded(LINES)[: -cut - 1]
+    events = told(data)
+    assert seen(events)[:-1] == seen(parsed(*LINES[:-1]))[:-1]
+    assert len(raws(events)) == 1
+    assert events[-1]["payload"]["incomplete"] == "no result from the agent; the last line is cut"
+
+
+def test_one_line_in_a_hundred_that_is_corrupted_affects_only_itself() -> None:
+    lines = [json.dumps(line) for number in range(120) for line in (text(f"t{number}", f"m{number}"), system("status"))]
+    lines = [json.dumps(init()), *lines, json.dumps(result())]
+    for seed in range(20):
+        chance = random.Random(seed)
+        bad = set(chance.sample(range(1, len(lines) - 1), 3))
+        broken = [line[: chance.randrange(1, len(line) - 1)] if n in bad else line for n, line in enumerate(lines)]
+        without = [line for n, line in enumerate(lines) if n not in bad]
+        assert seen(parsed(*broken)) == seen(parsed(*without))
+        assert len(raws(parsed(*broken))) == 3
+
+
+# ---- inside the lines
+
+
+def test_bytes_that_are_no_utf_8_cost_a_character_not_the_line() -> None:
+    data = encoded([init(), text("h\u00e9", "m1")]).replace(b"\\u00e9", b"\xe9")
+    assert of(told(data), "agent_output")[0]["text"] == "h�"
+
+
+@pytest.mark.parametrize(
+    "odd",
+    ["�", "a\x00b", chr(0xD83D), "x" + chr(0xDC00), "\u2028\u2029", "\x1b[31mred", "\ufeff", "😀"],
+    ids=["U+FFFD", "NUL", "high surrogate", "low surrogate", "U+2028", "ANSI", "BOM", "astral"],
+)
+@pytest.mark.parametrize("escaped", [True, False], ids=["escaped", "as it is"])
+def test_odd_characters_survive_everywhere(odd: str, escaped: bool) -> None:
+    if not escaped and any(0xD800 <= ord(c) < 0xE000 or c < " " for c in odd):
+        pytest.skip("only an escape can say it in JSON")
+    lines = [init(), text(odd), call("Bash", {"command": odd}), returned(odd)]
+    data = b"".join(json.dumps(line, ensure_ascii=escaped).encode() + b"\n" for line in lines)
+    events = told(data)
+    assert of(events, "agent_output")[0]["text"] == odd
+    assert of(events, "agent_tool_call")[0]["input"]["command"] == odd
+    assert of(events, "agent_tool_result")[0]["content"] == odd
+
+
+def test_a_nul_between_lines_and_a_file_that_begins_with_nuls() -> None:
+    """What a truncated log that is still written to looks like."""
+    data = b"\x00" * 4096 + encoded(LINES).replace(b"\n", b"\n\x00\n", 1)
+    assert seen(told(data)) == seen(parsed(*LINES))
+
+
+def test_a_line_of_three_megabytes_is_a_line() -> None:
+    big = "x" * 3_000_000
+    [made] = of(parsed(init(), call("Bash", {}), returned(big, tool_use_result={"stdout": big})), "agent_tool_result")
+    assert (made["bytes"], made["truncated"], made["whole"][0]["bytes"]) == (3_000_000, True, 3_000_000)
+
+
+def test_a_broken_line_of_two_megabytes_is_soon_given_up() -> None:
+    block = '{"type":"text","text":"' + "y" * 90 + '"},'
+    broken = '{"type":"assistant","message":{"content":[' + block * 18_000 + '{"type":'
+    assert raws(parsed(init(), broken, result())) == [broken]
+
+
+def test_deeply_nested_lines_are_kept() -> None:
+    broken = '{"type":' + '{"a":' * 5_000
+    assert raws(parsed(init(), broken, result())) == [broken]
+
+
+# ---- around the lines
+
+
+MARKS = [
+    "[agent] ",
+    "2026-11-20T07:00:00.123Z ",
+    "web-1  | ",
+    "agent> ",
+    "12:00:01 INFO ",
+    "\x1b[?25l",
+    "\x1b[32m[a]\x1b[0m ",
+]
+
+
+@pytest.mark.parametrize("mark", MARKS)
+def test_lines_behind_a_wrapper_s_mark_are_read(mark: str) -> None:
+    data = b"".join(mark.encode() + line + b"\n" for line in encoded([init(uuid="u"), *LINES[1:]]).splitlines())
+    events = told(data)
+    assert seen(events) == seen(parsed(*LINES))
+    assert not raws(events)
+    assert accounted(data, len(LINES))
+
+
+def test_events_of_run_behind_a_mark_are_read() -> None:
+    data = b"".join(b"job-1 | " + line + b"\n" for line in encoded(wrapped(LINES)).splitlines())
+    assert told(data) == parsed(*wrapped(LINES))
+
+
+def test_an_object_behind_a_mark_that_is_nobody_s_line_is_text() -> None:
+    lines = ['[app] {"level":"info","message":"x"}', '[app] {"type":"result","message":"x"}']
+    assert types(parsed(*lines)) == ["run_started", "agent_output", "agent_output", "run_completed"]
+
+
+def test_an_object_inside_a_broken_half_is_not_taken_for_a_line() -> None:
+    inner = json.dumps(text("inner", uuid="u9"))
+    for half in (f'sage":{inner}', f'"message":{inner},"x":1}}', f'"a":[{inner}]', f'{{"note":{inner}'):
+        events = parsed(init(), half, result())
+        assert "agent_output" not in types(events) or half.startswith("{")
+
+
+def test_two_lines_without_a_line_end_between_are_two() -> None:
+    data = encoded(LINES).replace(b"\n", b"", 3)
+    events = told(data)
+    assert seen(events) == seen(parsed(*LINES))
+    assert not raws(events)
+    assert accounted(data, len(LINES) - 3)
+
+
+def test_text_after_a_line_is_kept_beside_it() -> None:
+    events = parsed(init(), json.dumps(text("one")) + "Warning: slow", result())
+    assert [p["text"] for p in of(events, "agent_output")] == ["one"]
+    assert raws(events) == ["Warning: slow"]
+
+
+def test_what_a_terminal_adds_after_a_line_says_nothing() -> None:
+    events = parsed(init(), json.dumps(text("one")) + "\x1b[?25h", result())
+    assert not raws(events)
+
+
+def test_halves_are_not_put_together_by_guess() -> None:
+    """The end of one line and that of another would make a line that nobody wrote."""
+    one, other = json.dumps(text("the first text", uuid="u1")), json.dumps(text("another text", uuid="u2"))
+    halves = [one[: one.index("first")], other[other.index("another") + 8 :]]
+    assert raws(parsed(init(), *halves, result())) == halves
+
+
+def test_a_forced_plain_text_is_left_alone() -> None:
+    line = "[agent] " + json.dumps(init())
+    assert of(parsed(line, format="plain"), "agent_output")[0]["text"] == line
+
+
+def test_a_mark_is_read_in_the_output_of_a_process_too() -> None:
+    events = parsed(*wrapped(["[agent] " + json.dumps(line) for line in [init(uuid="u"), *LINES[1:]]]))
+    assert [p["text"] for p in of(events, "agent_output")] == ["one", "two"]
+    assert not raws(events)
+
+
+def test_broken_lines_are_the_same_however_they_are_cut() -> None:
+    limit = json.dumps({"type": "rate_limit_event", "rate_limit_info": {"status": "rejected"}, "session_id": SESSION})
+    line = json.dumps(text("hello", uuid="u1"))
+    data = encoded([init(), "[a] " + line, line[:30] + limit + line[30:], line[:30] + limit, line[30:], "x" + STDERR])
+    whole = told(data)
+    for size in (1, 3, 7, 64):
+        parse, intake, out = stage(), Intake("lines"), []
+        for start in range(0, len(data), size):
+            out += parse.feed(intake.feed(data[start : start + size], NOW), NOW)
+        out += [*parse.feed(intake.finish(NOW), NOW), *parse.finish(NOW)]
+        assert [decode(event.line) for event in out] == whole
