@@ -1,5 +1,8 @@
 """Progress in parse: whoever knows it best tells it, by the source's time, and never goes back without saying so."""
 
+import json
+import subprocess
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -253,3 +256,14 @@ def test_percent_never_goes_back_without_saying_so(acts: list[Any], step_s: floa
         if "eta_s" in update:
             assert update["eta_range_s"][0] <= update["eta_s"] <= update["eta_range_s"][1]
         percent = update["percent"]
+
+
+def test_any_program_under_run_declares_its_progress(environment: Mapping[str, str]) -> None:
+    script = "echo one; echo '::progress 1/2 First::'; echo '::progress 100%::' >&2; sleep 0.2; echo two"
+    done = subprocess.run(
+        ["bash", "-c", 'agentpipe run -- sh -c "$0" | agentpipe parse', script],
+        capture_output=True, env=environment, timeout=60,
+    )  # fmt: skip
+    told = progress([json.loads(line) for line in done.stdout.splitlines()])
+    assert sorted((update["percent"], update["basis"]) for update in told) == [(50.0, "declared"), (100.0, "declared")]
+    assert all(update["elapsed_s"] < 60 for update in told)
