@@ -1,5 +1,6 @@
 """``codex exec --json`` and its quirks, one test each, by the lines that show them."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -287,7 +288,7 @@ def test_an_old_version_tells_a_file_change_only_when_it_is_completed() -> None:
 def test_a_failed_file_change_changed_nothing() -> None:
     events = run(changed("completed", {"path": "a", "kind": "add"}, status="failed"))
     assert of(events, "file_changed") == []
-    assert of(events, "error")[0]["message"] == "the change was failed"
+    assert of(events, "error")[0]["message"] == "the change failed"
 
 
 def test_a_moved_file_is_renamed() -> None:
@@ -427,6 +428,11 @@ def test_an_unknown_item_is_kept() -> None:
     assert (told["reason"], told["data"]["item"]["beam"]) == ("unknown item 'hologram'", 1)
 
 
+@pytest.mark.parametrize("broken", [item("agent_message", text=5), item("todo_list", items="x")])
+def test_a_broken_item_is_kept(broken: Line) -> None:
+    assert of(run(broken), "raw")[0]["data"] == broken["item"]
+
+
 # ---- noise
 
 
@@ -518,11 +524,47 @@ def test_a_shape_before_september_2025_is_known_by_its_session() -> None:
     assert events[-1]["type"] == "run_failed"
 
 
+def test_a_turn_of_the_old_shape_that_ended_after_an_error_has_failed() -> None:
+    lines = [msg("task_started"), msg("error", message="no quota"), msg("task_complete", last_agent_message=None)]
+    events = parsed(*lines)
+    assert of(events, "error") == [{"rank": "agent", "message": "no quota"}]
+    assert (of(events, "run_iteration")[0]["ok"], events[-1]["type"]) == (False, "run_failed")
+
+
 def test_an_approval_of_the_old_shape_waits_for_a_human() -> None:
     events = parsed(msg("exec_approval_request", call_id="c", command=["rm", "x"], cwd="/w", reason="why not"))
     assert of(events, "permission_request") == [
         {"name": "shell", "input": {"command": ["rm", "x"], "cwd": "/w"}, "tool_use_id": "c", "reason": "why not"}
     ]
+
+
+# ---- one vocabulary
+
+RECORDED = Path(__file__).parents[3] / "shared" / "recordings"
+
+
+@pytest.mark.skipif(not RECORDED.exists(), reason="the recordings (../shared) are not here")
+@pytest.mark.parametrize("name", ["codex/tools", "codex/mcp", "codex-0.55.0/tools", "codex-0.96.0/tools"])
+def test_the_stream_and_the_rollout_of_one_session_tell_the_same(name: str) -> None:
+    stream, rollout = (
+        [decode(event.line) for event in parsed_bytes((RECORDED / f"{name}{end}").read_bytes())]
+        for end in (".jsonl", ".transcript.jsonl")
+    )
+    assert rollout[0]["run_id"] == f"{stream[0]['run_id']}/transcript"
+    assert _told(stream) == _told(rollout)
+    assert stream[-1]["payload"].get("usage") == rollout[-1]["payload"].get("usage")
+
+
+def _told(events: list[Line]) -> Line:
+    """What both formats of Codex can tell: texts, commands by their title, exit status and output, files."""
+    titles = {call["tool_use_id"]: call["title"] for call in of(events, "agent_tool_call")}
+    done = [found for found in of(events, "agent_tool_result") if found["name"] != "update_plan"]
+    kept = [(titles[found["tool_use_id"]], found["kind"], found["ok"]) for found in done]
+    codes = [found.get("exit_code") for found in done if found["kind"] == "execute"]
+    said = [found["text"] for found in of(events, "agent_output") if found.get("role") != "user"]
+    files = [(found["path"], found["change"]) for found in of(events, "file_changed")]
+    thoughts = [found["text"] for found in of(events, "agent_thinking")]
+    return {"calls": sorted(kept), "codes": sorted(codes), "texts": said, "files": files, "thoughts": thoughts}
 
 
 # ---- telling it apart

@@ -302,6 +302,11 @@ def test_an_unknown_type_is_kept() -> None:
     assert of(parsed(START, line("hologram")), "raw")[0]["reason"] == "unknown type 'hologram'"
 
 
+@pytest.mark.parametrize("broken", [line("text", part=5), part("text", "p", text=None)])
+def test_a_broken_part_is_kept(broken: Line) -> None:
+    assert of(parsed(START, broken), "raw")[0]["reason"].endswith("that is none")
+
+
 @pytest.mark.parametrize("odd", [None, -1, 1e300, 10**30, "x", [], {}, [[]], {"a": {}}])
 def test_no_shape_of_json_makes_it_raise(odd: Any) -> None:
     state = {"input": odd, "output": odd, "error": odd, "metadata": odd, "time": odd, "attachments": odd}

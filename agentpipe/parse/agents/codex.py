@@ -140,7 +140,7 @@ class Codex(CodexAccount):
         return [*out, *self.turn_ended(stamp, ok=False, failed=text)]
 
     def _error(self, found: dict[str, JSON], stamp: Stamp) -> list[Draft]:
-        return self.failed(string(found.get("message")), stamp)
+        return self.failed(string(found.get("message")) or encode(found).decode(), stamp)
 
     def _plan_part(self, found: dict[str, JSON], stamp: Stamp) -> list[Draft]:
         place = self._place(string(found.get("item_id")))
@@ -182,7 +182,9 @@ class Codex(CodexAccount):
         stamp: Stamp,
         **marks: JSON,
     ) -> list[Draft]:
-        place, text = self._id(item), string(item.get("text"))
+        place, text = self._id(item), item.get("text")
+        if not isinstance(text, str):
+            return [self.raw(stamp, "a text that is none", item)]
         if done:
             self._parts.pop(place, None)
             if string(item.get("phase")):
@@ -212,7 +214,7 @@ class Codex(CodexAccount):
             ok=status in ("completed", "") and code in (0, None),
             exit_code=code,
             detail={"status": status} if status not in ("completed", "failed", "") or code is None else None,
-            failed="" if text.strip() else f"exit status {code}" if code is not None else f"the command was {status}",
+            failed="" if text.strip() else f"exit status {code}" if code is not None else _why("command", status),
         )
 
     def _files(self, item: dict[str, JSON], done: bool, stamp: Stamp) -> list[Draft]:
@@ -220,8 +222,9 @@ class Codex(CodexAccount):
         act = Act("file_change", {"changes": item.get("changes")}, edits=listed(item.get("changes")))
         if not done:
             return self._called(place, act, stamp)
-        ok = item.get("status") in ("completed", None)
-        return self.acts.returned(stamp, place, "", act, ok=ok, failed=f"the change was {item.get('status')}")
+        status = string(item.get("status"))
+        ok = status in ("completed", "")
+        return self.acts.returned(stamp, place, "", act, ok=ok, failed=_why("change", status))
 
     def _mcp(self, item: dict[str, JSON], done: bool, stamp: Stamp) -> list[Draft]:
         place = self._id(item)
@@ -257,7 +260,9 @@ class Codex(CodexAccount):
         return self.acts.returned(stamp, place, text, act, ok=ok, detail=detail)
 
     def _todo(self, item: dict[str, JSON], done: bool, stamp: Stamp) -> list[Draft]:  # noqa: ARG002 - one shape for all
-        return self.plans.replaced(steps_of(item.get("items")), None, stamp.at)
+        if type(item.get("items")) is not list:
+            return [self.raw(stamp, "a list that is none", item)]
+        return self.plans.replaced(steps_of(item["items"]), None, stamp.at)
 
     def _warning(self, item: dict[str, JSON], done: bool, stamp: Stamp) -> list[Draft]:  # noqa: ARG002 - one shape for all
         return error("warning", string(item.get("message")) or encode(item).decode(), stamp.at)
@@ -283,6 +288,11 @@ class Codex(CodexAccount):
         if found.keys() == {"prompt"}:
             return self.texts.final(stamp, "agent_output", "prompt", string(found["prompt"]), role="user")
         return [self.raw(stamp, "no type", found)]
+
+
+def _why(what: str, status: str) -> str:
+    """Why something came to nothing, when only its status says so."""
+    return f"the {what} failed" if status in ("failed", "") else f"the {what} was {status}"
 
 
 def _state(thread: str, state: dict[str, JSON]) -> str:

@@ -63,6 +63,11 @@ class CodexAccount(Account):
         self._turn_open = True
         self.answer = self._failure = ""
 
+    @property
+    def failure(self) -> str:
+        """The last error of the turn that was not a retry; empty when there was none."""
+        return self._failure
+
     def turn_ended(
         self,
         stamp: Stamp,

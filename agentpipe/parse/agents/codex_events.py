@@ -53,8 +53,11 @@ def _began(account: CodexAccount, found: Found, stamp: Stamp) -> list[Draft]:  #
 
 
 def _completed(account: CodexAccount, found: Found, stamp: Stamp) -> list[Draft]:
-    account.answer = string(found.get("last_agent_message")) or account.answer
-    return account.turn_ended(stamp, ok=True, duration_ms=whole(found.get("duration_ms")))
+    """A turn that failed ends so too: its last message is missing then, after an error."""
+    last, took = string(found.get("last_agent_message")), whole(found.get("duration_ms"))
+    why = string(mapping(found.get("error")).get("message")) or ("" if last else account.failure)
+    account.answer = last or account.answer
+    return account.turn_ended(stamp, ok=not why, failed=why, duration_ms=took)
 
 
 def _aborted(account: CodexAccount, found: Found, stamp: Stamp) -> list[Draft]:

@@ -82,7 +82,9 @@ class OpenCode(Account):
         kind = string(found.get("type"))
         due = self.ticks(stamp, moment)
         if kind in _PART_TYPES:
-            part = mapping(found.get("part"))
+            part = found.get("part")
+            if type(part) is not dict:
+                return [*due, self.raw(stamp, "a part that is none", found)]
             return [*due, *_PARTS[kind](self, part, stamp)] if self._is_news(part) else due
         if kind == "error":
             return [*due, *self._error(found.get("error"), stamp)]
@@ -137,7 +139,9 @@ class OpenCode(Account):
 
     def _text(self, part: dict[str, JSON], stamp: Stamp) -> list[Draft]:
         message, index = self._place(part)
-        text = string(part.get("text"))
+        text = part.get("text")
+        if type(text) is not str:
+            return [self.raw(stamp, "a text that is none", part)]
         self._answer = text or self._answer
         marks: dict[str, JSON] = {"synthetic": True} if part.get("synthetic") is True else {}
         return self.texts.final(stamp, "agent_output", message, text, index, **marks)
