@@ -92,7 +92,7 @@ def _block(block: JSON) -> str:
     if type(block) is str:
         return block
     found = mapping(block)
-    kind = found.get("type")
+    kind = string(found.get("type"))
     if kind == "text" and type(found.get("text")) is str:
         return string(found["text"])
     if kind in _MEDIA:
@@ -119,7 +119,7 @@ def _media(kind: str, source: dict[str, JSON]) -> str:
 def media_of(content: JSON) -> tuple[Whole, ...]:
     """The images and files in the blocks of a result or a message, whole."""
     found = (mapping(block) for block in items(content))
-    media = [_whole(block) for block in found if block.get("type") in _MEDIA]
+    media = [_whole(block) for block in found if string(block.get("type")) in _MEDIA]
     return tuple(whole for whole in media if whole is not None)
 
 
