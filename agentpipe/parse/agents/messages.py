@@ -5,6 +5,7 @@ its place; each line is a message of its own, whatever its blocks; a result ends
 (tools, tokens, how failures are worded) is the adapter's.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -78,7 +79,7 @@ class _Stream:
         return None
 
 
-class Messages(Account):
+class Messages(Account, ABC):
     """What such adapters share; one states its tools, its tokens and its own kinds of line."""
 
     def __init__(self, options: ParseOptions, clock: Clock) -> None:
@@ -110,45 +111,45 @@ class Messages(Account):
 
     # ---- what an adapter states
 
+    @abstractmethod
     def kind_of(self, name: str) -> "Kind":
         """The kind of the tool called *name*."""
-        raise NotImplementedError
 
+    @abstractmethod
     def title_of(self, name: str, given: Found) -> str:
         """How a call reads on one line."""
-        raise NotImplementedError
 
+    @abstractmethod
     def keeps_input(self, name: str) -> bool:
         """Whether what a result means depends on the call's input."""
-        raise NotImplementedError
 
+    @abstractmethod
     def meaning(self, call: Call, text: str, *, failed: bool) -> Returned:
         """What a result says with *text*; *failed* is the line's own word."""
-        raise NotImplementedError
 
+    @abstractmethod
     def effects(self, stamp: Stamp, tool_use_id: str, call: Call, text: str) -> list[Draft]:
         """What a call that went well has changed."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tokens_of(self, usage: Found) -> Tokens:
         """The tokens of a message or a result."""
-        raise NotImplementedError
 
+    @abstractmethod
     def facts_of(self, found: Found) -> Found:
         """What ``system/init`` tells besides the session, the folder and the tools."""
-        raise NotImplementedError
 
+    @abstractmethod
     def system_line(self, found: Found, stamp: Stamp) -> list[Draft] | None:
         """The drafts of another ``system`` line; None when it is not known."""
-        raise NotImplementedError
 
+    @abstractmethod
     def api_failure(self, message: Found) -> str:
         """What *message* says of an API that failed for good, or the empty string."""
-        raise NotImplementedError
 
+    @abstractmethod
     def result_line(self, found: Found, stamp: Stamp) -> list[Draft]:
         """The drafts of a result, when open texts and denials are told."""
-        raise NotImplementedError
 
     # ---- lines
 
