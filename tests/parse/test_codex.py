@@ -449,6 +449,16 @@ def test_the_program_s_log_between_the_lines_is_told_by_its_level() -> None:
     assert (told["level"], told["message"]) == ("error", "codex_core::exec: exec error")
 
 
+def test_a_block_of_the_log_with_json_over_many_lines_stands_between_events_unharmed() -> None:
+    block = ["2026-04-01T10:00:00.000000Z  WARN codex_core::client: request failed", "{", '  "error": {', '    "a": 1',
+             "  }", "}"]  # fmt: skip
+    events = run(said("one"), *block, said("two", "item_1"), DONE)
+    assert [text["text"] for text in of(events, "agent_output")] == ["one", "two"]
+    assert [told["data"] for told in of(events, "raw")] == [{"error": {"a": 1}}]
+    assert of(events, "agent_log_entry")[0]["level"] == "warn"
+    assert events[-1]["type"] == "run_completed"
+
+
 def test_a_line_separator_inside_a_text_is_no_line_end() -> None:
     line = '{"type":"item.completed","item":{"id":"item_0","type":"agent_message","text":"a\u2028b"}}'
     assert of(run(line), "agent_output")[0]["text"] == "a\u2028b"

@@ -198,7 +198,9 @@ class Codex(CodexAccount):
 
     def _command(self, item: dict[str, JSON], done: bool, stamp: Stamp) -> list[Draft]:
         place, command = self._id(item), item.get("command")
-        act = Act("command_execution", {"command": command}, unwrapped(command))
+        act: Act | None = None
+        if place not in self.calls:
+            act = Act("command_execution", {"command": command}, unwrapped(command))
         if not done:
             return self._called(place, act, stamp)
         code, status, text = (
@@ -267,9 +269,9 @@ class Codex(CodexAccount):
     def _warning(self, item: dict[str, JSON], done: bool, stamp: Stamp) -> list[Draft]:  # noqa: ARG002 - one shape for all
         return error("warning", string(item.get("message")) or encode(item).decode(), stamp.at)
 
-    def _called(self, place: str, act: Act, stamp: Stamp) -> list[Draft]:
+    def _called(self, place: str, act: Act | None, stamp: Stamp) -> list[Draft]:
         """A call, unless it is open already: an update of one says nothing."""
-        return [] if place in self.calls else [self.acts.called(stamp, place, act)]
+        return [] if act is None or place in self.calls else [self.acts.called(stamp, place, act)]
 
     def _old(self, found: dict[str, JSON], stamp: Stamp) -> list[Draft]:
         """A line of the shape before September 2025."""
