@@ -1,12 +1,15 @@
 """The real Claude Code CLI: which one, and how it is run."""
 
+import json
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from tests.agents.install import Package
 from tests.agents.sandbox import Sandbox
 from tests.agents.scenarios import Scenario
 
-__all__ = ["CLAUDE", "ClaudeSandbox", "claude_version"]
+__all__ = ["CLAUDE", "SERVER_OPTIONS", "ClaudeSandbox", "claude_version"]
 
 #: Without a list, tools for plans and searches are hidden behind a tool search.
 _TOOLS = "Bash,Read,Edit,Write,Task,TaskCreate,TaskUpdate,TaskList,Glob,Grep"
@@ -22,6 +25,15 @@ def claude_version(version: str) -> Package:
 
 #: Pinned: its quirks are what the tests know.
 CLAUDE = claude_version("2.1.328")
+
+
+#: The options by which it starts the server of ``mcp_server.py``.
+SERVER_OPTIONS = [
+    "--mcp-config",
+    json.dumps(
+        {"mcpServers": {"demo": {"command": sys.executable, "args": [str(Path(__file__).with_name("mcp_server.py"))]}}}
+    ),
+]
 
 
 class ClaudeSandbox(Sandbox):
@@ -45,6 +57,8 @@ class ClaudeSandbox(Sandbox):
             "DISABLE_ERROR_REPORTING": "1",
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
             "CLAUDE_CODE_MAX_RETRIES": "2",
+            # It keeps what a server's tool gave out of the conversation when it is long, unless it is told otherwise.
+            "MAX_MCP_OUTPUT_TOKENS": "2000000",
             # It refuses to skip permissions as root unless it is told that nothing of value is in reach.
             "IS_SANDBOX": "1",
         }

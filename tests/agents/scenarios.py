@@ -7,9 +7,11 @@ plays a scenario scales them (the tests play at pace 0, the recorded sample at p
 `SCENARIOS` maps a name to a function of the workspace, because tools are called with absolute paths.
 """
 
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any, TypeAlias
 
 __all__ = ["SCENARIOS", "Block", "Failure", "Scenario", "Text", "Thinking", "Tool", "Turn", "turn"]
@@ -67,14 +69,14 @@ class Scenario:
     prompt: str
     main: tuple[Turn, ...]
     helper: tuple[Turn, ...] = ()
-    files: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str | bytes] = field(default_factory=dict)
 
     def prepare(self, workspace: Path) -> None:
         """Write the files that the session works on."""
         for name, content in self.files.items():
             path = workspace / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(content)
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
 
     def delegated(self) -> list[str]:
         """The prompts by which sub-agents are started: a conversation that holds one plays the helper's turns."""
@@ -212,6 +214,83 @@ def big(workspace: Path) -> Scenario:
     )
 
 
+def endless(_workspace: Path) -> Scenario:
+    """A model that never comes to an end by itself."""
+    steps = (turn(Text(f"Step {number}."), bash(f"echo step {number}", "A step")) for number in range(1, 30))
+    return Scenario(prompt="Go on and on", main=tuple(steps))
+
+
+def forbidden(_workspace: Path) -> Scenario:
+    """A command that needs a permission, which nobody is there to give."""
+    return Scenario(
+        prompt="Make a file",
+        main=(
+            turn(Text("Making the file."), bash("touch made.txt", "Make a file", ok=False)),
+            turn(Text("It is not allowed.")),
+        ),
+    )
+
+
+def pictured(workspace: Path) -> Scenario:
+    """Two pictures are read; one is of a size at which the CLI still passes a picture on as it is."""
+    small, large = str(workspace / "small.png"), str(workspace / "large.png")
+    return Scenario(
+        prompt="Look at the pictures",
+        files={"small.png": picture(8), "large.png": picture(_LARGE)},
+        main=(
+            turn(Tool("Read", {"file_path": small})),
+            turn(Tool("Read", {"file_path": large})),
+            turn(Text("Both are noise.")),
+        ),
+    )
+
+
+#: Points of a side of a picture of 480 kB; larger ones it makes smaller.
+_LARGE = 400
+
+
+def picture(side: int) -> bytes:
+    """A square of seeded noise, *side* by *side* points, as PNG."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+
+    noise = Random(side)
+    head = side.to_bytes(4, "big") * 2 + bytes([8, 2, 0, 0, 0])
+    rows = zlib.compress(b"".join(b"\0" + noise.randbytes(3 * side) for _ in range(side)))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def served(_workspace: Path) -> Scenario:
+    """Tools of an MCP server: one answers, one fails, one gives 450 kB: of more the CLI passes on the beginning."""
+    return Scenario(
+        prompt="Ask the server",
+        main=(
+            turn(Tool("mcp__demo__echo", {"text": "hi from the model"})),
+            turn(Tool("mcp__demo__fail", {"text": "x"}, ok=False)),
+            turn(Tool("mcp__demo__lines", {"count": 4_500})),
+            turn(Text("The server was asked.")),
+        ),
+    )
+
+
+def written(workspace: Path) -> Scenario:
+    """A file of 3 MB is written at once: the call's line and the result's are as long."""
+    path = str(workspace / "out.txt")
+    return Scenario(
+        prompt="Write a big file",
+        main=(turn(Tool("Write", {"file_path": path, "content": _ROW * 25_000}), piece=60_000), turn(Text("Written."))),
+    )
+
+
+def talked(_workspace: Path) -> Scenario:
+    """A conversation: three answers to three things that are said."""
+    return Scenario(
+        prompt="First question",
+        main=(turn(Text("First answer.")), turn(Text("Second answer.")), turn(Text("Third answer."))),
+    )
+
+
 def overloaded(_workspace: Path) -> Scenario:
     """The API is overloaded once, then answers."""
     answer = turn(Text("Recovered after an overload."), failure=Failure(529, times=1))
@@ -232,12 +311,18 @@ def tour(workspace: Path) -> Scenario:
 
 SCENARIOS: dict[str, Callable[[Path], Scenario]] = {
     "big": big,
+    "endless": endless,
     "failing": failing,
+    "forbidden": forbidden,
     "hello": hello,
     "helpers": helpers,
     "overloaded": overloaded,
     "parallel": parallel,
+    "pictured": pictured,
+    "served": served,
     "slow": slow,
+    "talked": talked,
     "tour": tour,
     "unavailable": unavailable,
+    "written": written,
 }

@@ -9,7 +9,11 @@ from pathlib import Path
 
 from tests.agents.scenarios import Failure, Scenario, Text, Tool, turn
 
-__all__ = ["Words", "small_scenarios"]
+__all__ = ["LINES", "Words", "small_scenarios"]
+
+
+#: Lines of 100 bytes that make 3 MB.
+LINES = 30_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,10 +79,17 @@ def small_scenarios(words: Words, *, retried: int = 500) -> dict[str, Callable[[
             ),
         )
 
+    def big(_workspace: Path) -> Scenario:
+        """A command prints 3 MB, and another takes its time: agents that end at once lose what nobody has read yet."""
+        return Scenario(
+            prompt="Print 3 MB",
+            main=(turn(words.run(f"seq -f %099.0f {LINES}")), turn(words.run("sleep 3")), turn(Text("Printed."))),
+        )
+
     def overloaded(_workspace: Path) -> Scenario:
         return Scenario(prompt="Say something", main=(turn(Text("Recovered."), failure=Failure(retried, times=1)),))
 
     def refused(_workspace: Path) -> Scenario:
         return Scenario(prompt="Say something", main=(turn(Text("never said"), failure=Failure(400, times=1000)),))
 
-    return {"hello": hello, "overloaded": overloaded, "refused": refused, "slow": slow, "tools": tools}
+    return {"big": big, "hello": hello, "overloaded": overloaded, "refused": refused, "slow": slow, "tools": tools}

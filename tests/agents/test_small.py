@@ -13,11 +13,12 @@ import pytest
 
 from agentpipe.event import Event
 from tests.agents import mock_chat, mock_gemini
-from tests.agents.checks import check_frame, check_ids, check_pieces, of_type, whole
+from tests.agents.checks import check_frame, check_ids, check_pieces, check_whole_content, of_type, whole
 from tests.agents.endings import agent_process, begun, ended, told
 from tests.agents.mock_model import Answer, MockModel
 from tests.agents.scenarios import Tool
 from tests.agents.session import Session, events
+from tests.agents.small import LINES
 
 pytestmark = pytest.mark.timeout(900)  # the first test of each agent waits for the install
 
@@ -132,6 +133,17 @@ def check_results(found: list[Event], habits: Habits) -> None:
     assert len(failed) == 1
     assert "not found" in failed[0]["content"].lower()
     assert {error["rank"] for error in of_type(found, "error")} == {"tool"}
+
+
+def test_a_result_of_3_mb_travels_whole_beside_its_event(played: Callable[..., Any]) -> None:
+    """Gemini CLI alone passes on all that a command printed."""
+    session, done, _raw = played("big", of="gemini")
+    found = events(done.output)
+    check_frame(found)
+    printed = next(identity for identity, tool in session.mock.calls().items() if "seq" in tool.input["command"])
+    given = "\n".join(f"{number:099d}" for number in range(1, LINES + 1))
+    assert len(given) == 2_999_999
+    check_whole_content(found, f"run_shell_command__{printed}", given)
 
 
 def test_an_api_that_fails_at_first_is_no_failure(through: Callable[..., Any]) -> None:
