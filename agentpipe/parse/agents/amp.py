@@ -15,9 +15,9 @@ from agentpipe.parse.agents.amp_tools import command_ended, effects_of, keeps_in
 from agentpipe.parse.agents.messages import Found, Messages, Returned
 from agentpipe.parse.options import ParseOptions
 from agentpipe.parse.vocabulary.calls import Call
-from agentpipe.parse.vocabulary.fields import mapping, string, whole
+from agentpipe.parse.vocabulary.fields import string, whole
 from agentpipe.parse.vocabulary.stamp import Stamp
-from agentpipe.parse.vocabulary.usage import Tokens, Totals, tokens, update
+from agentpipe.parse.vocabulary.usage import Tokens, tokens
 
 if TYPE_CHECKING:
     from agentpipe.payload import Kind  # a name for mypy alone: its import is paid at start-up
@@ -39,8 +39,6 @@ class Amp(Messages):
         super().__init__(options, clock)
         # given
         self._limit = options.max_content
-        # changing
-        self._before = Totals()  # what was used when the last turn ended
 
     @staticmethod
     def recognises(found: Mapping[str, JSON]) -> Sureness:
@@ -85,38 +83,3 @@ class Amp(Messages):
         given = whole(usage.get("input_tokens"))
         cached = (read or 0) + (written or 0)
         return tokens(given, usage.get("output_tokens"), read, written, includes_cache=0 < cached == given)
-
-    def facts_of(self, found: Found) -> Found:  # noqa: ARG002 - the contract's shape
-        """Neither model nor version."""
-        return {}
-
-    def system_line(self, found: Found, stamp: Stamp) -> list[Draft] | None:  # noqa: ARG002 - the contract's shape
-        """There is no other than ``init``."""
-        return None
-
-    def api_failure(self, message: Found) -> str:  # noqa: ARG002 - the contract's shape
-        """A failure is told in the result."""
-        return ""
-
-    def result_line(self, found: Found, stamp: Stamp) -> list[Draft]:
-        """The end of a turn; what it used is what its messages used, or what it says itself when they did not."""
-        totals = self.turns.totals
-        if not totals.counts:
-            totals.add(self.tokens_of(mapping(found.get("usage"))))
-        used, _ = self._before.grown(totals.counts)
-        subtype, problem = string(found.get("subtype")), found.get("error")
-        failed = found.get("is_error") is True or subtype.startswith("error")
-        said = problem if type(problem) is str else string(mapping(problem).get("message"))
-        return [
-            *update(stamp, totals.counts, cumulative=True),
-            *self.turns.ended(
-                stamp,
-                ok=not failed,
-                result=string(found.get("result")),
-                failed=said or string(found.get("result")) or subtype,
-                code=subtype if failed else "",
-                usage=used,
-                duration_ms=whole(found.get("duration_ms")),
-                num_turns=whole(found.get("num_turns")),
-            ),
-        ]

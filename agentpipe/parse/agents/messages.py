@@ -5,7 +5,6 @@ its place; each line is a message of its own, whatever its blocks; a result ends
 (tools, tokens, how failures are worded) is the adapter's.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -20,10 +19,11 @@ from agentpipe.parse.vocabulary.account import Account
 from agentpipe.parse.vocabulary.calls import Call
 from agentpipe.parse.vocabulary.content import flat, media_of, shortened
 from agentpipe.parse.vocabulary.drafts import error
-from agentpipe.parse.vocabulary.fields import items, mapping, string
+from agentpipe.parse.vocabulary.fields import items, mapping, string, whole
 from agentpipe.parse.vocabulary.stamp import Stamp
 from agentpipe.parse.vocabulary.texts import TextType
-from agentpipe.parse.vocabulary.usage import Tokens, update
+from agentpipe.parse.vocabulary.titles import title_of
+from agentpipe.parse.vocabulary.usage import Tokens, Totals, tokens, update
 
 if TYPE_CHECKING:
     from agentpipe.payload import Kind  # a name for mypy alone: its import is paid at start-up
@@ -79,7 +79,7 @@ class _Stream:
         return None
 
 
-class Messages(Account, ABC):
+class Messages(Account):
     """What such adapters share; one states its tools, its tokens and its own kinds of line."""
 
     def __init__(self, options: ParseOptions, clock: Clock) -> None:
@@ -88,6 +88,7 @@ class Messages(Account, ABC):
         self._wholes = not options.no_contents
         # changing
         self._streams: dict[str | None, _Stream] = {}  # by scope
+        self._before = Totals()  # what was used when the last turn ended
         self.lines = 0  # that were read
 
     def read(self, found: Found, moment: Moment, size: int) -> list[Draft]:
@@ -109,47 +110,67 @@ class Messages(Account, ABC):
             told = [self.raw(stamp, f"unknown type {shortened(kind, 100)!r}", found)]
         return [*before, *told] if before else told
 
-    # ---- what an adapter states
+    # ---- what an adapter may know better
 
-    @abstractmethod
-    def kind_of(self, name: str) -> "Kind":
+    def kind_of(self, name: str) -> "Kind":  # noqa: ARG002 - the adapter's shape
         """The kind of the tool called *name*."""
+        return "other"
 
-    @abstractmethod
     def title_of(self, name: str, given: Found) -> str:
         """How a call reads on one line."""
+        return title_of(name, given)
 
-    @abstractmethod
-    def keeps_input(self, name: str) -> bool:
+    def keeps_input(self, name: str) -> bool:  # noqa: ARG002 - the adapter's shape
         """Whether what a result means depends on the call's input."""
+        return False
 
-    @abstractmethod
-    def meaning(self, call: Call, text: str, *, failed: bool) -> Returned:
+    def meaning(self, call: Call, text: str, *, failed: bool) -> Returned:  # noqa: ARG002 - the adapter's shape
         """What a result says with *text*; *failed* is the line's own word."""
+        return Returned(not failed)
 
-    @abstractmethod
-    def effects(self, stamp: Stamp, tool_use_id: str, call: Call, text: str) -> list[Draft]:
+    def effects(self, stamp: Stamp, tool_use_id: str, call: Call, text: str) -> list[Draft]:  # noqa: ARG002 - the adapter's shape
         """What a call that went well has changed."""
+        return []
 
-    @abstractmethod
     def tokens_of(self, usage: Found) -> Tokens:
-        """The tokens of a message or a result."""
+        """The tokens of a message or a result; the API counts its input without the cache."""
+        read, written = usage.get("cache_read_input_tokens"), usage.get("cache_creation_input_tokens")
+        return tokens(usage.get("input_tokens"), usage.get("output_tokens"), read, written)
 
-    @abstractmethod
     def facts_of(self, found: Found) -> Found:
         """What ``system/init`` tells besides the session, the folder and the tools."""
+        return {"model": string(found.get("model"))}
 
-    @abstractmethod
-    def system_line(self, found: Found, stamp: Stamp) -> list[Draft] | None:
+    def system_line(self, found: Found, stamp: Stamp) -> list[Draft] | None:  # noqa: ARG002 - the adapter's shape
         """The drafts of another ``system`` line; None when it is not known."""
+        return None
 
-    @abstractmethod
-    def api_failure(self, message: Found) -> str:
+    def api_failure(self, message: Found) -> str:  # noqa: ARG002 - the adapter's shape
         """What *message* says of an API that failed for good, or the empty string."""
+        return ""
 
-    @abstractmethod
     def result_line(self, found: Found, stamp: Stamp) -> list[Draft]:
-        """The drafts of a result, when open texts and denials are told."""
+        """The end of a turn, when open texts and denials are told. What it used is what its messages used, or what it
+        says itself when they did not.
+        """
+        totals = self.turns.totals
+        if not totals.counts:
+            totals.add(self.tokens_of(mapping(found.get("usage"))))
+        used, _ = self._before.grown(totals.counts)
+        subtype, problem = string(found.get("subtype")), found.get("error")
+        failed = found.get("is_error") is True or subtype.startswith("error")
+        said = problem if type(problem) is str else string(mapping(problem).get("message"))
+        ended = self.turns.ended(
+            stamp,
+            ok=not failed,
+            result=string(found.get("result")),
+            failed=said or string(found.get("result")) or subtype,
+            code=subtype if failed else "",
+            usage=used,
+            duration_ms=whole(found.get("duration_ms")),
+            num_turns=whole(found.get("num_turns")),
+        )
+        return [*update(stamp, totals.counts, cumulative=True), *ended]
 
     # ---- lines
 
