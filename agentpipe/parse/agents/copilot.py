@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from agentpipe.event import JSON
 from agentpipe.parse.adapter import Clock, Draft, Moment, Outcome, Sureness, source_time
 from agentpipe.parse.agents.checklist import steps_of
+from agentpipe.parse.agents.copilot_lines import SILENT, is_small, small_line
 from agentpipe.parse.agents.copilot_tools import FILE_TOOLS, TODO_TOOLS, exit_code_of, files_of, kind_of
 from agentpipe.parse.options import ParseOptions
 from agentpipe.parse.vocabulary.account import Account
@@ -24,45 +25,8 @@ from agentpipe.parse.vocabulary.usage import Tokens, tokens, update
 
 __all__ = ["Copilot"]
 
-#: What says nothing to a viewer: the program's own state, or what another line repeats.
-_SILENT = frozenset({
-    "assistant.message_start", "assistant.streaming_delta", "assistant.tool_call_delta", "assistant.turn_end",
-    "assistant.turn_start", "auto_mode_switch.completed", "auto_mode_switch.requested", "capabilities.changed",
-    "command.completed", "command.execute", "command.queued", "commands.changed", "elicitation.completed",
-    "exit_plan_mode.completed", "external_tool.completed", "external_tool.requested", "hook.progress", "hook.start",
-    "mcp.oauth_completed", "mcp_app.tool_call_complete", "pending_messages.modified", "permission.completed",
-    "sampling.completed", "sampling.requested", "session.background_tasks_changed", "session.custom_agents_updated",
-    "session.extensions_loaded", "session.idle", "session.mcp_servers_loaded", "session.mode_changed",
-    "session.permissions_changed", "session.plan_changed", "session.remote_steerable_changed",
-    "session.skills_loaded", "session.title_changed", "session.workspace_file_changed", "subagent.deselected",
-    "subagent.selected", "system.message", "tool.execution_partial_result", "tool.execution_progress",
-    "tool.user_requested", "user_input.completed",
-})  # fmt: skip
-
 #: Before these nothing of the run has happened, and its session may yet be named.
-_BEFORE_START = _SILENT | {"session.info", "session.mcp_server_status_changed"}
-
-#: Types told as a log entry: the level, and the fields that may say it, the first that is there.
-_LOGGED = {
-    "assistant.intent": ("info", ("intent",)),
-    "session.compaction_start": ("info", ()),
-    "session.custom_notification": ("info", ("message", "content", "name")),
-    "session.handoff": ("info", ("summary", "context")),
-    "session.info": ("info", ("message",)),
-    "session.snapshot_rewind": ("info", ()),
-    "session.truncation": ("info", ()),
-    "skill.invoked": ("info", ("name",)),
-    "subagent.started": ("info", ("agentDisplayName", "agentName")),
-    "system.notification": ("info", ("content",)),
-}
-
-#: The agent waits for a human: what for, and the field of the data that says it.
-_ASKING = {
-    "elicitation.requested": ("elicitation", "message"),
-    "exit_plan_mode.requested": ("exit_plan_mode", "summary"),
-    "mcp.oauth_required": ("mcp_oauth", "serverName"),
-    "user_input.requested": ("ask_user", "question"),
-}
+_BEFORE_START = SILENT | {"session.info", "session.mcp_server_status_changed"}
 
 _CALLS = ("inputTokens", "outputTokens", "cacheReadTokens", "cacheWriteTokens")
 
@@ -99,7 +63,8 @@ class Copilot(Account):
             return Sureness.NO
         if "parentId" in found and "id" in found:
             return Sureness.SURE if "." in kind or kind == "abort" else Sureness.LIKELY
-        return Sureness.LIKELY if kind in _READERS or kind in _SILENT else Sureness.NO
+        known = kind in _READERS or kind in SILENT or kind == "user.message" or is_small(kind)
+        return Sureness.LIKELY if known else Sureness.NO
 
     @staticmethod
     def session_of(found: Mapping[str, JSON]) -> str:
@@ -110,7 +75,7 @@ class Copilot(Account):
     def read(self, found: dict[str, JSON], moment: Moment, size: int) -> list[Draft]:
         """The drafts of one line; *size* is its length in bytes."""
         kind = string(found.get("type"))
-        if kind in _SILENT:
+        if kind in SILENT:
             return []
         data = mapping(found.get("data"))
         stamp = self.stamp(source_time(found.get("timestamp")), moment, size, self._scope(found, data))
@@ -119,14 +84,11 @@ class Copilot(Account):
         reader = _READERS.get(kind)
         if reader is not None:
             told = reader(self, found if kind == "result" else data, stamp)
-        elif kind in _LOGGED:
-            told = self._logged(kind, data, stamp)
-        elif kind in _ASKING:
-            told = self._asked(kind, data, stamp)
         elif kind == "user.message":
             told = self._user(data, string(found.get("id")), stamp)
         else:
-            told = [self.raw(stamp, f"unknown type {shortened(kind, 100)!r}", found)]
+            small = small_line(kind, data, stamp)
+            told = small if small is not None else [self.raw(stamp, f"unknown type {shortened(kind, 100)!r}", found)]
         return ticks + told if ticks else told
 
     def finish(self, moment: Moment) -> list[Draft]:
@@ -180,40 +142,12 @@ class Copilot(Account):
         self._context = whole(data.get("currentTokens"))
         return []
 
-    def _server(self, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
-        if data.get("status") != "failed":
-            return []
-        said = string(data.get("error")) or "could not be reached"
-        return error("warning", f"MCP server {string(data.get('serverName'))}: {said}", stamp.at, stamp.scope)
-
     def _failed(self, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
         self._problem = string(data.get("message")) or "the session failed"
         return error(
             "agent", self._problem, stamp.at, stamp.scope,
             code=string(data.get("errorType")), status=whole(data.get("statusCode")),
         )  # fmt: skip
-
-    def _warned(self, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
-        said = next((string(data.get(name)) for name in ("message", "errorMessage", "error") if data.get(name)), "")
-        code = string(data.get("warningType")) or string(data.get("errorCode"))
-        return error(
-            "warning", said or "a call of the model failed", stamp.at, stamp.scope,
-            code=code, status=whole(data.get("statusCode")),
-        )  # fmt: skip
-
-    def _compacted(self, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
-        if data.get("success") is False:
-            said = string(data.get("error")) or "the conversation could not be compacted"
-            return error("warning", said, stamp.at, stamp.scope)
-        removed = whole(data.get("tokensRemoved"))
-        more = f": {removed} tokens removed" if removed else ""
-        return log("info", f"compacted the conversation{more}", stamp.at, "session.compaction_complete")
-
-    def _hooked(self, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
-        if data.get("success") is not False:
-            return []
-        said = string(mapping(data.get("error")).get("message")) or "failed"
-        return error("warning", f"hook {string(data.get('hookType'))}: {said}", stamp.at, stamp.scope)
 
     def _abort(self, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
         self._aborted = True
@@ -232,37 +166,6 @@ class Copilot(Account):
         if total:
             self.turns.totals.counts = total
         return out + update(stamp, total, cumulative=True)
-
-    def _task_complete(self, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
-        """The task's summary, which the call told already; its failure is not told elsewhere."""
-        if data.get("success") is not False:
-            return []
-        return error("warning", string(data.get("summary")) or "the task was not completed", stamp.at, stamp.scope)
-
-    def _logged(self, kind: str, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
-        level, names = _LOGGED[kind]
-        said = next((string(data.get(name)) for name in names if string(data.get(name))), "")
-        what = kind.split(".", 1)[1].replace("_", " ")
-        return log(level, f"{what}: {said}" if said else what, stamp.at, kind)
-
-    def _asked(self, kind: str, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
-        name, field = _ASKING[kind]
-        return self._permission({"name": name, "input": data, "reason": string(data.get(field))}, data, stamp)
-
-    def _permit(self, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
-        asked = mapping(data.get("permissionRequest")) or data
-        reason = string(asked.get("intention")) or string(asked.get("fullCommandText"))
-        return self._permission(
-            {"name": string(asked.get("kind")) or "tool", "input": asked, "reason": reason}, asked, stamp
-        )
-
-    def _permission(self, payload: dict[str, JSON], asked: dict[str, JSON], stamp: Stamp) -> list[Draft]:
-        call_id = string(asked.get("toolCallId"))
-        if call_id:
-            payload["tool_use_id"] = call_id
-        return [
-            Draft("permission_request", {k: v for k, v in payload.items() if v or k == "input"}, stamp.at, stamp.scope)
-        ]
 
     def _agent_ended(self, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
         self.plans.close(string(data.get("toolCallId")))
@@ -433,22 +336,15 @@ _READERS: dict[str, Callable[[Copilot, dict[str, JSON], Stamp], list[Draft]]] = 
     "assistant.reasoning": Copilot._reasoning,  # noqa: SLF001 - the class's own table
     "assistant.reasoning_delta": Copilot._thought_part,  # noqa: SLF001 - the class's own table
     "assistant.usage": Copilot._used,  # noqa: SLF001 - the class's own table
-    "hook.end": Copilot._hooked,  # noqa: SLF001 - the class's own table
-    "model.call_failure": Copilot._warned,  # noqa: SLF001 - the class's own table
-    "permission.requested": Copilot._permit,  # noqa: SLF001 - the class's own table
     "result": Copilot._result,  # noqa: SLF001 - the class's own table
-    "session.compaction_complete": Copilot._compacted,  # noqa: SLF001 - the class's own table
     "session.context_changed": Copilot._start,  # noqa: SLF001 - the class's own table
     "session.error": Copilot._failed,  # noqa: SLF001 - the class's own table
-    "session.mcp_server_status_changed": Copilot._server,  # noqa: SLF001 - the class's own table
     "session.model_change": Copilot._tools,  # noqa: SLF001 - the class's own table
     "session.resume": Copilot._start,  # noqa: SLF001 - the class's own table
     "session.shutdown": Copilot._shutdown,  # noqa: SLF001 - the class's own table
     "session.start": Copilot._start,  # noqa: SLF001 - the class's own table
-    "session.task_complete": Copilot._task_complete,  # noqa: SLF001 - the class's own table
     "session.tools_updated": Copilot._tools,  # noqa: SLF001 - the class's own table
     "session.usage_info": Copilot._window,  # noqa: SLF001 - the class's own table
-    "session.warning": Copilot._warned,  # noqa: SLF001 - the class's own table
     "subagent.completed": Copilot._agent_ended,  # noqa: SLF001 - the class's own table
     "subagent.failed": Copilot._agent_ended,  # noqa: SLF001 - the class's own table
     "tool.execution_complete": Copilot._returned,  # noqa: SLF001 - the class's own table
