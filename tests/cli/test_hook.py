@@ -200,6 +200,19 @@ def test_files_are_for_the_account_alone(hooks: Hooks) -> None:
     assert {path.stat().st_mode & 0o777 for path in hooks.folder.iterdir()} == {0o600}
 
 
+def test_nothing_is_imported_that_an_agent_would_have_to_wait_for(hooks: Hooks) -> None:
+    """Each of these takes as long as Python's own start, or comes with something that does."""
+    hooks.environment["PYTHONPROFILEIMPORTTIME"] = "1"
+    process = hooks.start()
+    _, err = process.communicate(call(1), timeout=PATIENCE_S)
+    imported = {
+        line.rpartition(b"|")[2].strip().decode() for line in err.splitlines() if line.startswith(b"import time:")
+    }
+    assert "agentpipe.io.hook.entry" in imported
+    assert imported & {"click", "dataclasses", "enum", "json", "orjson", "msgspec", "re", "signal", "typing"} == set()
+    assert len([name for name in imported if name.startswith("agentpipe")]) < 10
+
+
 # --- what is kept
 
 
@@ -329,6 +342,38 @@ def test_sigterm_delivers_what_is_there_and_ends(sent: Hooks, hub: HubProcess) -
     os.kill(process_id, signal.SIGTERM)
     until(sent.gone, "the sender's end")
     assert whole(stored(hub))
+
+
+def test_sigterm_is_seen_to_also_by_a_sender_that_has_just_been_started(sent: Hooks, hub: HubProcess) -> None:
+    sent.run(payload("SessionEnd", reason="other"))
+    process_id = until(lambda: _program(sent.environment["HOME"]), "the sender")
+    os.kill(process_id, signal.SIGTERM)
+    until(sent.gone, "the sender's end")
+    assert whole(stored(hub))
+
+
+def _program(home: str) -> int | None:
+    """The process that is, or is about to be, the sender of this account."""
+    for entry in Path("/proc").iterdir():
+        try:
+            if b"--send" in (entry / "cmdline").read_bytes() and home.encode() in (entry / "environ").read_bytes():
+                return int(entry.name)
+        except OSError:
+            continue  # it ended while we looked, or is no process
+    return None
+
+
+def test_senders_that_cannot_start_are_not_started_for_every_hook(sent: Hooks, hub: HubProcess) -> None:
+    settings = Path(sent.environment["HOME"], ".config", "agentpipe", "config.toml")
+    settings.parent.mkdir(parents=True)
+    settings.write_text("[hook]\nno-such-option = 1\n")
+    sent.keep(call(1))
+    until(sent.gone, "the end of the first sender")
+    started = (sent.folder / f"{SESSION}.lock").stat().st_mtime
+    settings.unlink()
+    sent.keep(call(2))
+    until(lambda: calls(stored(hub)) == ["t1", "t2"], "both calls, from a later sender")
+    assert (sent.folder / f"{SESSION}.lock").stat().st_mtime > started + 1.5
 
 
 # --- by hand

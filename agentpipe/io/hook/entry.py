@@ -21,6 +21,10 @@ BUDGET_S = 0.025
 #: What goes on in a process of its own ends all the same: an agent gives a hook a minute.
 PATIENCE_S = 60.0
 
+#: A sender that ended soon after its start had a reason that the next one may have too (settings that make no sense):
+#: the next one starts so long after it, so that what a start costs is not paid for every hook.
+RESTART_S = 2.0
+
 #: What the sender is told too.
 _OPTIONS = ("--url", "--token-file", "--ca-file", "--linger")
 _FLAGS = ("--insecure",)
@@ -167,6 +171,7 @@ def _send(path: str, lock: int, arguments: list[str]) -> None:
     os.setsid()
     for number in (_signal.SIGINT, _signal.SIGHUP, _signal.SIGPIPE):
         _signal.signal(number, _signal.SIG_DFL)
+    _signal.pthread_sigmask(_signal.SIG_BLOCK, [_signal.SIGTERM])  # until the sender can see to it
     named = _handed_on(arguments)
     os.dup2(lock, 0)  # where `_stand_alone` leaves it
     _stand_alone(0)
@@ -175,11 +180,23 @@ def _send(path: str, lock: int, arguments: list[str]) -> None:
     os.closerange(LOCK_FD + 1, os.sysconf("SC_OPEN_MAX"))
     os.chdir("/")
     os.nice(5)  # the agent goes first
+    _wait_for_turn()
     name = os.path.basename(path).removesuffix(".ndjson")
     # -P: a module in the working folder is not ours
     os.execv(  # noqa: S606 - no shell is what is wanted
         sys.executable, [sys.executable, "-P", "-m", "agentpipe_cli", "hook", "--send", name, *named]
     )
+
+
+def _wait_for_turn() -> None:
+    """Wait until the last start is long enough ago. The lock's file remembers it: its time, and who started, which is
+    us, for `exec` keeps the process id.
+    """
+    last = os.fstat(LOCK_FD)
+    since_s = time.time() - last.st_mtime
+    os.pwrite(LOCK_FD, b"%-10d\n" % os.getpid(), 0)
+    if last.st_size and 0 <= since_s < RESTART_S:  # an empty one was made just now
+        time.sleep(RESTART_S - since_s)
 
 
 def _handed_on(arguments: list[str]) -> list[str]:

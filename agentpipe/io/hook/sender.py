@@ -8,6 +8,7 @@ import enum
 import fcntl
 import os
 import select
+import signal
 
 from agentpipe.io.clock import Clock, now
 from agentpipe.io.delivery import Delivery
@@ -68,6 +69,7 @@ class Sender:
         """Send until one of the reasons to end. Raises OutputError when the spool cannot be read."""
         try:
             with self._signals:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # blocked by the hook that started us
                 while self._ending is None:
                     self._step()
             return self._ending

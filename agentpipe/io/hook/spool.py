@@ -65,8 +65,12 @@ class Late(TimeoutError):
 
 
 def folder() -> str:
-    """``$XDG_STATE_HOME/agentpipe/hooks``: where spools are kept."""
-    home = os.environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    """``$XDG_STATE_HOME/agentpipe/hooks``: where spools are kept. A path that is not absolute counts as none (XDG Base
+    Directory Specification): the sender is in another folder than the hook.
+    """
+    home = os.environ.get("XDG_STATE_HOME", "")
+    if not os.path.isabs(home):
+        home = os.path.join(os.path.expanduser("~"), ".local", "state")
     return os.path.join(home, "agentpipe", "hooks")
 
 
