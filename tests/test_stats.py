@@ -118,6 +118,32 @@ def test_what_a_sub_agent_does_is_inside_the_call_that_started_it(summary: Summa
     assert time_of(summary) == {"model": 2000, "tool": 5000}
 
 
+def test_what_a_sub_agent_in_the_background_does_is_not_the_agents_time(summary: Summary) -> None:
+    log = begun(summary)
+    log.call(1, "Agent")
+    log.result(2, "Agent")
+    log.call(3, "Bash", parent="Agent-id")
+    log.tell(4, "agent_output", message_id="m", index=0, text="x", final=True)
+    log.tell(5, "run_iteration", turn=1, ok=True, parent="Agent-id")
+    log.tell(8, "agent_output", message_id="m", index=1, text="x", final=True)
+    log.result(9, "Bash", parent="Agent-id")
+    log.tell(10, "run_completed", duration_ms=10_000)
+    assert time_of(summary) == {"model": 9000, "tool": 1000}
+    assert row(summary)["turns"] == 0
+
+
+def test_a_call_that_began_before_takes_no_time_but_the_models(summary: Summary) -> None:
+    log = begun(summary)
+    log.tell(0, "agent_thinking", message_id="m", index=9, text="x", final=True)
+    log.tell(5, "agent_output", message_id="m", index=0, text="x", final=True)
+    log.call(5, "A")
+    log.result(6, "A")
+    log.tell(7, "agent_output", message_id="m", index=1, text="x", final=True)
+    log.call(2, "B")
+    log.result(8, "B")
+    assert time_of(summary) == {"model": 5000, "tool": 3000}
+
+
 def test_waiting_for_a_human_is_told_apart(summary: Summary) -> None:
     log = begun(summary)
     log.call(1, "Bash")
@@ -273,6 +299,10 @@ def test_a_cumulative_total_is_never_added_to_its_parts(summary: Summary) -> Non
     log.tell(4, "usage_update", input_tokens=33, output_tokens=5, cumulative=True, cost_usd=0.4)
     log.tell(5, "usage_update", input_tokens=34, output_tokens=6, cumulative=True, cost_usd=0.5)
     assert row(summary)["tokens"] == {"input_tokens": 34, "output_tokens": 6, "basis": "total"}
+    log.tell(5, "usage_update", parent="t1", input_tokens=1, output_tokens=1, cumulative=True, cost_usd=0.01)
+    assert row(summary)["tokens"] == {"input_tokens": 34, "output_tokens": 6, "basis": "total"}, (
+        "a sub-agent's is a part"
+    )
     log.tell(6, "run_completed", duration_ms=1, usage={"input_tokens": 35, "output_tokens": 7, "cache_read_tokens": 9})
     assert totals(summary)["tokens"] == {"input_tokens": 35, "output_tokens": 7, "cache_read_tokens": 9}
     assert totals(summary)["cost_usd"] == 0.5

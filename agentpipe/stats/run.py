@@ -198,7 +198,7 @@ class RunAccount:
         if not self._started and told.timestamp != _UNDATED:
             self._started = told.timestamp[:_SHOWN]
         reader = _READERS.get(told.type)
-        if reader is not None:
+        if reader is not None and not (nested and told.type == "run_iteration"):  # a sub-agent's turn is in its call
             reader(self, facts)
         if told.type in _WITH_USAGE:
             self.usage.take(told.type, facts, nested=nested)
