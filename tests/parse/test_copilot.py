@@ -326,6 +326,14 @@ def test_warnings_are_warnings() -> None:
     assert [p["rank"] for p in of(events, "error")] == ["warning"] * 6
 
 
+def test_what_a_retry_cut_is_told_whole_as_aborted() -> None:
+    part = line("assistant.message_delta", {"messageId": "m1", "deltaContent": "I wa"})
+    events = parsed(start(), part, line("assistant.turn_retry", {"reason": "stream cut"}), message("I was", "m2"))
+    told = [(p["text"], p["final"], p.get("aborted")) for p in of(events, "agent_output")]
+    assert told == [("I wa", False, None), ("I wa", True, True), ("I was", True, None)]
+    assert [(p["rank"], p["message"]) for p in of(events, "error")] == [("warning", "stream cut")]
+
+
 def test_the_agent_waits_for_a_human() -> None:
     asked = {"kind": "shell", "toolCallId": "t1", "intention": "List files", "fullCommandText": "ls"}
     events = parsed(

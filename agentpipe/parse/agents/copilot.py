@@ -234,6 +234,12 @@ class Copilot(Account):
         thought = self._thinking.get(stamp.scope)
         return thought is not None and self.texts.is_open("agent_thinking", thought, 0, stamp.scope)
 
+    def _again(self, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
+        """The model is asked anew: what it had begun to say was cut."""
+        said = string(data.get("message")) or string(data.get("reason")) or "the model is asked anew"
+        cut = self.texts.settle(stamp, aborted=True)
+        return cut + error("warning", said, stamp.at, stamp.scope, code="retry", attempt=whole(data.get("attempt")))
+
     def _used(self, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
         counts = _tokens(data)
         self.turns.totals.add(counts)
@@ -335,6 +341,7 @@ _READERS: dict[str, Callable[[Copilot, dict[str, JSON], Stamp], list[Draft]]] = 
     "assistant.message_delta": Copilot._part,  # noqa: SLF001 - the class's own table
     "assistant.reasoning": Copilot._reasoning,  # noqa: SLF001 - the class's own table
     "assistant.reasoning_delta": Copilot._thought_part,  # noqa: SLF001 - the class's own table
+    "assistant.turn_retry": Copilot._again,  # noqa: SLF001 - the class's own table
     "assistant.usage": Copilot._used,  # noqa: SLF001 - the class's own table
     "result": Copilot._result,  # noqa: SLF001 - the class's own table
     "session.context_changed": Copilot._start,  # noqa: SLF001 - the class's own table

@@ -15,17 +15,25 @@ __all__ = ["SILENT", "is_small", "small_line"]
 
 #: What says nothing to a viewer: the program's own state, or what another line repeats.
 SILENT = frozenset({
-    "assistant.message_start", "assistant.streaming_delta", "assistant.tool_call_delta", "assistant.turn_end",
-    "assistant.turn_start", "auto_mode_switch.completed", "auto_mode_switch.requested", "capabilities.changed",
-    "command.completed", "command.execute", "command.queued", "commands.changed", "elicitation.completed",
-    "exit_plan_mode.completed", "external_tool.completed", "external_tool.requested", "hook.progress", "hook.start",
-    "mcp.oauth_completed", "mcp_app.tool_call_complete", "pending_messages.modified", "permission.completed",
-    "sampling.completed", "sampling.requested", "session.background_tasks_changed", "session.custom_agents_updated",
-    "session.extensions_loaded", "session.idle", "session.mcp_servers_loaded", "session.mode_changed",
+    "assistant.idle", "assistant.message_start", "assistant.server_tool_progress", "assistant.streaming_delta",
+    "assistant.tool_call_delta", "assistant.turn_end", "assistant.turn_start", "auto_mode_switch.completed",
+    "auto_mode_switch.requested", "capabilities.changed", "command.completed", "command.execute", "command.queued",
+    "commands.changed", "elicitation.completed", "exit_plan_mode.completed", "external_tool.completed",
+    "external_tool.requested", "hook.progress", "hook.start", "mcp.headers_refresh_completed",
+    "mcp.headers_refresh_required", "mcp.oauth_completed", "mcp.prompts.list_changed", "mcp.resources.list_changed",
+    "mcp.tools.list_changed", "mcp_app.tool_call_complete", "model.call_start", "pending_messages.modified",
+    "permission.completed", "sampling.completed", "sampling.requested", "session.auto_mode_resolved",
+    "session.autopilot_objective_changed", "session.background_tasks_changed", "session.canvas.closed",
+    "session.canvas.opened", "session.canvas.recorded", "session.canvas.registry_changed", "session.canvas.removed",
+    "session.canvas.unavailable", "session.custom_agents_updated", "session.extensions.attachments_pushed",
+    "session.extensions_loaded", "session.idle", "session.managed_settings_enforced",
+    "session.managed_settings_resolved", "session.mcp_servers_loaded", "session.mode_changed",
     "session.permissions_changed", "session.plan_changed", "session.remote_steerable_changed",
-    "session.skills_loaded", "session.title_changed", "session.workspace_file_changed", "subagent.deselected",
-    "subagent.selected", "system.message", "tool.execution_partial_result", "tool.execution_progress",
-    "tool.user_requested", "user_input.completed",
+    "session.schedule_cancelled", "session.schedule_created", "session.schedule_rearmed",
+    "session.session_limits_changed", "session.skills_loaded", "session.title_changed", "session.todos_changed",
+    "session.usage_checkpoint", "session.workspace_file_changed", "session_limits_exhausted.completed",
+    "subagent.deselected", "subagent.selected", "system.message", "tool.execution_partial_result",
+    "tool.execution_progress", "tool.user_requested", "tool_search.activated", "user_input.completed",
 })  # fmt: skip
 
 #: Types told as a log entry: the level, and the fields that may say it, the first that is there.
@@ -47,6 +55,7 @@ _ASKING = {
     "elicitation.requested": ("elicitation", "message"),
     "exit_plan_mode.requested": ("exit_plan_mode", "summary"),
     "mcp.oauth_required": ("mcp_oauth", "serverName"),
+    "session_limits_exhausted.requested": ("session_limits", "message"),
     "user_input.requested": ("ask_user", "question"),
 }
 
