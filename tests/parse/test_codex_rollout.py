@@ -84,6 +84,15 @@ def test_the_model_is_that_of_the_turn_and_may_change() -> None:
     assert of(events, "agent_state_update") == [{"state": "initialized", "changed": {"model": "gpt-6"}}]
 
 
+def test_a_head_may_name_its_session_alone() -> None:
+    head = line("session_meta", {"session_id": "s9", "cwd": "/w", "cli_version": "0.145.0"}, 0)
+    assert parsed(head, CONTEXT, message("hi"))[0]["run_id"] == "s9/transcript"
+
+
+def test_a_sub_agent_s_rollout_is_known_by_its_own_id_and_not_by_its_parent_s() -> None:
+    assert parsed(meta(session_id="p1"), CONTEXT)[0]["payload"]["session_id"] == SESSION
+
+
 def test_a_sub_agent_s_rollout_names_its_parent() -> None:
     source = {"subagent": {"thread_spawn": {"parent_thread_id": "p1", "depth": 1}}}
     assert parsed(meta(source=source), CONTEXT)[0]["payload"]["parent_session_id"] == "p1"
@@ -149,6 +158,18 @@ def test_the_newest_versions_pair_texts_by_id_though_they_differ() -> None:
     seen = event("item_completed", item={"type": "AgentMessage", "id": "m1", "content": [part]})
     events = run(seen, message("hi <cite/>", id="m1", phase="final_answer"))
     assert [(told["message_id"], told["text"]) for told in of(events, "agent_output")] == [("m1", "hi")]
+
+
+def test_the_phase_of_a_message_is_kept_whoever_tells_it() -> None:
+    events = run(event("agent_message", message="a", phase="commentary"), message("b", phase="final_answer"))
+    assert [told["phase"] for told in of(events, "agent_output")] == ["commentary", "final_answer"]
+
+
+def test_what_agents_write_to_each_other_and_their_sleep_are_log_entries() -> None:
+    part = {"type": "input_text", "text": "look"}
+    events = run(item("agent_message", author="/root", recipient="/root/a", content=[part]),
+                 event("item_completed", item={"type": "Sleep", "id": "s", "duration_ms": 5}))  # fmt: skip
+    assert [told["message"] for told in of(events, "agent_log_entry")] == ["/root → /root/a: look", "slept 5 ms"]
 
 
 def test_what_the_program_says_in_the_user_s_name_is_synthetic() -> None:
@@ -463,7 +484,8 @@ def test_items_without_an_envelope() -> None:
         (message("x"), Sureness.SURE),
         (event("token_count"), Sureness.SURE),
         (line("hologram", {}), Sureness.LIKELY),
-        ({"type": "session_meta", "payload": {}}, Sureness.NO),
+        ({"type": "session_meta", "payload": {}}, Sureness.LIKELY),
+        ({"type": "hologram", "payload": {}}, Sureness.NO),
         ({"type": "message", "role": "user", "content": "x", "timestamp": T.format(0)}, Sureness.NO),
         ({"type": "message", "content": [{"type": "input_text"}]}, Sureness.LIKELY),
         ({"type": "agent_output", "timestamp": T.format(0), "payload": {}, "run_id": "r"}, Sureness.NO),

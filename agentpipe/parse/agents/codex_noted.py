@@ -27,7 +27,8 @@ def ended_event(item: _Found) -> _Found | None:
 
 
 def _agent_message(item: _Found) -> _Found:
-    return {"type": "agent_message", "id": item.get("id"), "message": parts_of(item.get("content"))[0]}
+    texts = parts_of(item.get("content"))[0]
+    return {"type": "agent_message", "id": item.get("id"), "message": texts, "phase": item.get("phase")}
 
 
 def _user_message(item: _Found) -> _Found:
@@ -58,6 +59,10 @@ def _search(item: _Found) -> _Found:
     return {**item, "type": "web_search_end", "call_id": item.get("id")}
 
 
+def _sleep(item: _Found) -> _Found:
+    return {"type": "background_event", "message": f"slept {item.get('duration_ms')} ms"}
+
+
 def _compaction(item: _Found) -> _Found:  # noqa: ARG001 - one shape for all
     return {"type": "context_compacted"}
 
@@ -69,6 +74,7 @@ _ITEMS: dict[str, Callable[[_Found], _Found]] = {
     "FileChange": _files,
     "McpToolCall": _mcp,
     "Reasoning": _reasoning,
+    "Sleep": _sleep,
     "UserMessage": _user_message,
     "WebSearch": _search,
 }

@@ -19,7 +19,7 @@ from agentpipe.parse.agents.codex_calls import ACTS, search_act
 from agentpipe.parse.agents.codex_events import EVENTS, SILENT, questions
 from agentpipe.parse.agents.codex_noted import bettered, ended_event
 from agentpipe.parse.agents.codex_output import output_of, parts_of
-from agentpipe.parse.agents.codex_said import is_bare_head, is_bare_item, origin_of, spoken
+from agentpipe.parse.agents.codex_said import is_bare_head, is_bare_item, origin_of, session_id, spoken
 from agentpipe.parse.agents.codex_twice import Family, Twice
 from agentpipe.parse.agents.codex_usage import tokens_of
 from agentpipe.parse.options import ParseOptions
@@ -74,10 +74,15 @@ class CodexRollout(CodexAccount):
     def recognises(found: Mapping[str, JSON]) -> Sureness:
         """Its envelope with one of its types is sure; before September 2025 the items stood there without one."""
         kind = found.get("type")
-        if type(found.get("payload")) is dict and type(found.get("timestamp")) is str and type(kind) is str:
+        if type(found.get("payload")) is dict and type(kind) is str:
+            dated = type(found.get("timestamp")) is str
             if kind in _TYPES:
-                return Sureness.SURE
-            return Sureness.LIKELY if found.keys() <= {"timestamp", "type", "payload", "ordinal"} else Sureness.NO
+                return Sureness.SURE if dated else Sureness.LIKELY
+            return (
+                Sureness.LIKELY
+                if dated and found.keys() <= {"timestamp", "type", "payload", "ordinal"}
+                else Sureness.NO
+            )
         if type(kind) is str:
             return Sureness.LIKELY if is_bare_item(kind, found) else Sureness.NO
         return Sureness.LIKELY if is_bare_head(found) or found.get("record_type") == "state" else Sureness.NO
@@ -86,7 +91,7 @@ class CodexRollout(CodexAccount):
     def session_of(found: Mapping[str, JSON]) -> str:
         """Only the first line of a file has it."""
         if found.get("type") == "session_meta":
-            return string(mapping(found.get("payload")).get("id"))
+            return session_id(mapping(found.get("payload")))
         return string(found.get("id")) if "type" not in found and is_bare_head(found) else ""
 
     def read(self, found: dict[str, JSON], moment: Moment, size: int) -> list[Draft]:
@@ -119,7 +124,7 @@ class CodexRollout(CodexAccount):
 
     def _meta(self, found: dict[str, JSON], stamp: Stamp) -> list[Draft]:  # noqa: ARG002 - one shape for all
         """The head of the file; a forked session has that of its origin after its own."""
-        session = string(found.get("id"))
+        session = session_id(found)
         origin = string(found.get("forked_from_id"))
         self.sessions |= {name for name in (session, origin) if name}
         if "session_id" in self.facts:
@@ -159,7 +164,7 @@ class CodexRollout(CodexAccount):
 
     def _between(self, found: dict[str, JSON], stamp: Stamp) -> list[Draft]:
         """One agent writes to another."""
-        text = string(found.get("content")) or flat(found.get("content"))
+        text = string(found.get("content")) or spoken(found.get("content"))
         sender, receiver = string(found.get("author")), string(found.get("recipient"))
         return log("info", f"{sender} → {receiver}: {text}", stamp.at, "agents") if text else []
 
@@ -312,9 +317,10 @@ class CodexRollout(CodexAccount):
         stamp: Stamp,
     ) -> list[Draft]:
         texts = items(found[field]) if isinstance(found.get(field), list) else [found.get(field)]
+        marks: dict[str, JSON] = {"phase": found["phase"]} if string(found.get("phase")) else {}
         out: list[Draft] = []
         for index, text in enumerate(texts):
-            out += self._text("event", type, string(text), string(found.get("id")), index, stamp)
+            out += self._text("event", type, string(text), string(found.get("id")), index, stamp, **marks)
         return out
 
     def _asked(self, found: dict[str, JSON], stamp: Stamp) -> list[Draft]:

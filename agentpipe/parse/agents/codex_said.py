@@ -9,11 +9,18 @@ from collections.abc import Mapping
 from agentpipe.event import JSON
 from agentpipe.parse.vocabulary.fields import items, mapping, string
 
-__all__ = ["is_bare_head", "is_bare_item", "origin_of", "spoken"]
+__all__ = ["is_bare_head", "is_bare_item", "origin_of", "session_id", "spoken"]
 
 #: What the program puts in the user's name begins so.
 _SYNTHETIC = ("# AGENTS.md instructions", "<environment_context", "<permissions", "<skill", "<subagent_notification",
               "<turn_aborted", "<user_instructions", "<user_shell_command", "<INSTRUCTIONS")  # fmt: skip
+
+
+def session_id(found: Mapping[str, JSON]) -> str:
+    """The thread that a ``session_meta`` heads: its own ``id``. The ``session_id`` beside it may be that of the agent
+    that started a sub-agent, and stands alone in some versions.
+    """
+    return string(found.get("id")) or string(found.get("session_id"))
 
 
 def spoken(content: JSON) -> str:
