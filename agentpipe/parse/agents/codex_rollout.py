@@ -34,6 +34,9 @@ _TYPES = frozenset({"compacted", "event_msg", "response_item", "session_meta", "
                     "world_state", "inter_agent_communication", "inter_agent_communication_metadata",
                     "retained_context"})  # fmt: skip
 
+#: All that the lines of a rollout hold.
+_ENVELOPE = frozenset({"ordinal", "payload", "timestamp", "type"})
+
 #: Lines without news for a viewer: settings, copies of state, what is for the model alone.
 _SILENT_LINES = frozenset({"inter_agent_communication_metadata", "realtime_item", "retained_context",
                            "security_risk_score", "world_state"})  # fmt: skip
@@ -78,11 +81,7 @@ class CodexRollout(CodexAccount):
             dated = type(found.get("timestamp")) is str
             if kind in _TYPES:
                 return Sureness.SURE if dated else Sureness.LIKELY
-            return (
-                Sureness.LIKELY
-                if dated and found.keys() <= {"timestamp", "type", "payload", "ordinal"}
-                else Sureness.NO
-            )
+            return Sureness.LIKELY if dated and found.keys() <= _ENVELOPE else Sureness.NO
         if type(kind) is str:
             return Sureness.LIKELY if is_bare_item(kind, found) else Sureness.NO
         return Sureness.LIKELY if is_bare_head(found) or found.get("record_type") == "state" else Sureness.NO
