@@ -5,7 +5,9 @@ from typing import Any
 
 from agentpipe.parse.adapter import Sureness
 from agentpipe.parse.agents.acp import Acp
+from tests.parse.counts.acp import counted
 from tests.parse.lines import Line, of, parsed, types, wrapped
+from tests.parse.sessions import check
 
 S = "sess-1"
 
@@ -409,3 +411,23 @@ def test_no_shape_raises() -> None:
         for method in ("session/prompt", "session/request_permission", "session/new", "elicitation/create"):
             assert parsed(says("a"), {**request(method), "params": value}, {**answer(), "result": value})
         assert parsed(says("a"), {"jsonrpc": "2.0", "id": value, "error": value}, {**says("x"), "params": value})
+
+
+def test_a_whole_session() -> None:
+    diff = {"type": "diff", "path": "/w/f", "oldText": "a\n", "newText": "b\n"}
+    told = check(
+        [
+            request("initialize", 0, protocolVersion=1), answer(0, protocolVersion=1, agentInfo={"name": "gem"}),
+            request("session/new", 1, cwd="/w", mcpServers=[]), answer(1, sessionId=S), prompt(), thinks("hm"),
+            says("look"), says("ing"), tool("t\n1", status="pending", rawInput={"command": "ls"}),
+            request("session/request_permission", 0, sessionId=S, toolCall={"toolCallId": "t\n1"}, options=[]),
+            answer(0, outcome={"outcome": "selected", "optionId": "yes"}),
+            change("t\n1", status="completed", content=[content("f")]),
+            tool("t2", kind="edit", title="Edit f", status="in_progress", content=[diff]),
+            change("t2", status="completed"),
+            update("plan", entries=[{"content": "x", "status": "completed", "priority": "high"}]),
+            update("usage_update", used=10, size=100), says("done"), STOP,
+        ],
+        "acp", counted,
+    )  # fmt: skip
+    assert types(told).count("file_changed") == 1

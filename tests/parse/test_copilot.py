@@ -6,8 +6,10 @@ from typing import Any
 from agentpipe.parse.adapter import Sureness
 from agentpipe.parse.agents.copilot import Copilot
 from agentpipe.parse.agents.copilot_tools import exit_code_of
+from tests.parse.counts.copilot import counted
 from tests.parse.lines import Line, call, of, parsed, types, wrapped
 from tests.parse.lines import init as claude_init
+from tests.parse.sessions import check
 
 _NUMBERS = count()
 
@@ -367,3 +369,17 @@ def test_no_shape_raises() -> None:
     for kind in kinds:
         for data in odd:
             assert types(parsed(start(), line(kind, data), {"type": kind, "data": data}))[0] == "run_started"
+
+
+def test_a_whole_session() -> None:
+    told = check(
+        [
+            start(), line("user.message", {"content": "do it"}), line("assistant.turn_start"),
+            message("looking", toolRequests=[{"toolCallId": "t1", "name": "bash", "arguments": {"command": "ls"}}]),
+            started("bash", {"command": "ls"}), done("a.py\n<exited with exit code 0>"),
+            started("edit", {"path": "/w/a.py", "old_str": "b", "new_str": "c\nd"}, "t2"), done("ok", "t2", DIFF),
+            message("done", "m2"), result(),
+        ],
+        "copilot", counted,
+    )  # fmt: skip
+    assert types(told).count("file_changed") == 1

@@ -8,10 +8,12 @@ import pytest
 from agentpipe.event import decode
 from agentpipe.parse.adapter import Sureness
 from agentpipe.parse.agents.cursor import Cursor
+from tests.parse.counts.cursor import counted
 from tests.parse.lines import Line, assistant, call, of, parsed, parsed_bytes, stage, types, wrapped
 from tests.parse.lines import init as claude_init
 from tests.parse.lines import result as claude_result
 from tests.parse.lines import text as claude_text
+from tests.parse.sessions import check
 
 S = "c0ffee-1"
 T0 = 1_787_030_681_000
@@ -377,3 +379,18 @@ def test_events_are_valid_json() -> None:
     assert all(
         decode(event.line) for event in parsed_bytes(b'{"type":"thinking","subtype":"delta","text":"\\ud800"}\n')
     )
+
+
+def test_a_whole_session() -> None:
+    edited = {"success": {"path": "/w/f", "linesAdded": 1, "linesRemoved": 0, "diffString": "@@ -0,0 +1 @@\n+x"}}
+    told = check(
+        [
+            init(), user(), thinks("hm"), THOUGHT, part("look"), part("ing"), recap("looking"),
+            started("shellToolCall", {"command": "ls"}, "c\n1"),
+            completed("shellToolCall", {"success": {"exitCode": 0, "stdout": "f\n"}}, "c\n1"),
+            started("editToolCall", {"path": "f"}, "c2"), completed("editToolCall", edited, "c2"),
+            part("done"), says("done"), ended("lookingdone"),
+        ],
+        "cursor", counted,
+    )  # fmt: skip
+    assert types(told).count("file_changed") == 1

@@ -7,6 +7,7 @@ from agentpipe.parse.adapter import Sureness
 from agentpipe.parse.agents.goose import Goose
 from tests.parse.counts.goose import counted
 from tests.parse.lines import Line, encoded, of, parsed, types, wrapped
+from tests.parse.sessions import check
 
 CREATED = 1_784_710_802
 
@@ -253,3 +254,18 @@ def test_no_shape_raises() -> None:
         assert parsed(
             message(text("a")), *lines, {"type": "message", "message": value}, {"messages": [value], "metadata": value}
         )
+
+
+def test_a_whole_session() -> None:
+    told = check(
+        [
+            message(text("look")), message(text("ing")), message(asked("shell", {"command": "ls"})),
+            message(back("f", structuredContent={"exit_code": 0}), role="user", message_id="m2"),
+            message(asked("edit", {"path": "f", "before": "a", "after": "b"}, "t2"), message_id="m3"),
+            {"type": "notification", "extension_id": "developer", "message": "editing"},
+            message(back("ok", "t2"), role="user", message_id="m4"), message(text("done"), message_id="m5"),
+            complete(total_tokens=12, input_tokens=10, output_tokens=2),
+        ],
+        "goose", counted,
+    )  # fmt: skip
+    assert types(told).count("file_changed") == 1

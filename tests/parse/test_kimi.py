@@ -7,7 +7,9 @@ import pytest
 
 from agentpipe.parse.adapter import Sureness
 from agentpipe.parse.agents.kimi import Kimi
+from tests.parse.counts.kimi import counted
 from tests.parse.lines import Line, of, parsed, types, wrapped
+from tests.parse.sessions import check
 
 
 def says(content: Any = "", *calls: Line) -> Line:
@@ -163,3 +165,18 @@ def test_no_shape_raises() -> None:
         assert parsed(
             says("a"), {"id": value, "response": value}, {"severity": value}, {"content": value, "file_path": value}
         )
+
+
+def test_a_whole_session() -> None:
+    edit = {"path": "/w/f", "edit": {"old": "a", "new": "b"}}
+    thought = [{"type": "think", "think": "hm"}, {"type": "text", "text": "looking"}]
+    told = check(
+        [
+            says(thought, call("Shell", {"command": "ls"})),
+            back("<system>Command executed successfully.</system>\nf"),
+            says("", call("StrReplaceFile", edit, "c2"), call("ReadFile", "{", "c3")),
+            back("ok", "c2"), back("<system>ERROR: no path</system>", "c3"), says("done"),
+        ],
+        "kimi", counted,
+    )  # fmt: skip
+    assert types(told).count("file_changed") == 1

@@ -4,7 +4,9 @@ from typing import Any
 
 from agentpipe.parse.adapter import Sureness
 from agentpipe.parse.agents.pi import Pi
+from tests.parse.counts.pi import counted
 from tests.parse.lines import Line, of, parsed, types, wrapped
+from tests.parse.sessions import check
 
 T0 = 1_767_401_000_000
 START: Line = {"type": "agent_start"}
@@ -264,3 +266,15 @@ def test_no_shape_raises() -> None:
         for value in odd:
             line = {"type": kind, "message": value, "assistantMessageEvent": value, "args": value, "result": value}
             assert parsed(START, {**line, "toolCallId": "t", "messages": []})
+
+
+def test_a_whole_session() -> None:
+    told = check(
+        [
+            SESSION, START, {"type": "turn_start"}, end(text("do it"), role="user"), begin(), new("text_delta", "look"),
+            new("text_end", "looking"), end(text("looking")), call("bash", {"command": "ls"}), back("bash", "f"),
+            call("edit", {"path": "/w/f", "oldText": "a", "newText": "b"}, "t2"), back("edit", "ok", "t2"), DONE,
+        ],
+        "pi", counted,
+    )  # fmt: skip
+    assert types(told).count("file_changed") == 1
