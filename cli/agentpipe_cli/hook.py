@@ -66,8 +66,11 @@ def hook(options: HookOptions) -> int:
 
 
 def _edit(options: HookOptions) -> int:
+    from agentpipe.io.address import address
     from agentpipe.io.hook import settings
 
+    if options.install:
+        address(options.url)  # what makes no sense is said now: the hook itself never says a word
     path = settings.path_of(options.settings, project=options.project)
     if options.uninstall:
         changed = settings.uninstall(path)

@@ -2,8 +2,10 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.cli.hooking import SESSION, Hooks, call, hooking, payload, result
+from tests.conftest import Run
 from tests.hub_process import PATIENCE_S, HubProcess, until
 
 RUN = f"{SESSION}%2Fhooks"
@@ -399,3 +402,44 @@ def test_a_session_that_is_not_kept_is_an_error(hooks: Hooks) -> None:
     _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 66
     assert b"nobody" in err
+
+
+# --- the settings
+
+
+def test_install_and_uninstall_by_hand(agentpipe: Run, environment: Mapping[str, str], tmp_path: Path) -> None:
+    settings = Path(environment["HOME"], ".claude", "settings.json")
+    settings.parent.mkdir()
+    settings.write_text('{"model": "x"}\n')
+    token = tmp_path / "to ken"
+    done = agentpipe("hook", "--install", "--events", "common", "--token-file", "to ken", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert done.stderr.count(b"\n") == 1
+    assert b"9 events" in done.stderr
+    (group,) = json.loads(settings.read_text())["hooks"]["SessionEnd"]
+    words = shlex.split(group["hooks"][0]["command"])
+    assert words == [str(Path(sys.executable).parent / "agentpipe"), "hook", "--token-file", str(token)]
+    done = agentpipe("hook", "--uninstall")
+    assert done.returncode == 0
+    assert settings.read_text() == '{"model": "x"}\n'
+
+
+@pytest.mark.parametrize(
+    ("options", "status"),
+    [
+        (["--install", "--uninstall"], 2), (["--install", "--events", "Stpo"], 2), (["--install", "--project"], 65),
+        (["--install", "--project", "--settings", "x"], 2), (["--install", "--url", "ftp://h"], 2),
+        (["--install", "--url", "ws://user:secret@h"], 2),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_refused_and_changes_nothing(
+    agentpipe: Run, tmp_path: Path, options: list[str], status: int
+) -> None:
+    settings = tmp_path / ".claude" / "settings.json"
+    settings.parent.mkdir()
+    settings.write_text("{,}")
+    done = agentpipe("hook", *options, cwd=tmp_path)
+    assert done.returncode == status
+    assert done.stderr
+    assert settings.read_text() == "{,}"
+    assert os.listdir(settings.parent) == ["settings.json"]
