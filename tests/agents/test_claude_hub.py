@@ -1,6 +1,7 @@
 """The real CLI through the pipe of five processes into a real hub: what the agent did is what the hub's log holds."""
 
 import os
+import re
 import shlex
 import signal
 from collections.abc import Callable, Iterator
@@ -112,4 +113,4 @@ def test_an_interrupt_from_the_keyboard_reaches_every_stage_and_loses_nothing(
     wait_until(lambda: not session.descendants(), "nothing of the session is left")
     assert hub.events("keyboard") == [decode(line) for line in sent.read_bytes().splitlines()]
     assert hub.json("api/runs/keyboard")["state"] == "cancelled"
-    assert session.stderr_path.read_text() == "agentpipe: parse: detected claude\n"
+    assert re.fullmatch(r"agentpipe: parse: detected \w+\n", session.stderr_path.read_text())

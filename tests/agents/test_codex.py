@@ -100,14 +100,20 @@ def codex(played: Callable[..., Any]) -> Callable[..., tuple[Session, list[Event
 
 def test_tools_edits_and_a_failing_command(codex: Callable[..., Any]) -> None:
     session, found, ending, raw = codex("tools")
-    check_calls(found, session.mock)
-    check_texts(found, session)
+    check_story(found, session)
     check_usage(ending, session.mock)
-    thoughts = [block.text for turn in session.scenario.main for block in turn.blocks if isinstance(block, Thinking)]
-    assert whole(found, "agent_thinking", of_helpers=False) == thoughts
     assert found[0].payload["agent"] == "codex"
     assert found[0].payload["session_id"] == json.loads(raw.splitlines()[0])["thread_id"]
     assert (session.workspace / "notes.txt").read_text() == "alpha\nBETA\ngamma\n"
+
+
+def check_story(found: list[Event], session: Session) -> None:
+    """The story of the scenario ``tools``."""
+    ending = check_frame(found)
+    check_calls(found, session.mock)
+    check_texts(found, session)
+    thoughts = [block.text for turn in session.scenario.main for block in turn.blocks if isinstance(block, Thinking)]
+    assert whole(found, "agent_thinking", of_helpers=False) == thoughts
 
     changed = [(event["path"], event["change"]) for event in of_type(found, "file_changed")]
     patches = [tool for tool in session.mock.calls().values() if tool.name == "apply_patch"]

@@ -101,9 +101,15 @@ def test_hello(through: Callable[..., Any], agent: str) -> None:
 
 def test_tools_edits_and_failures(through: Callable[..., Any], agent: str) -> None:
     session, found, ending = through("tools")
+    check_story(found, session, agent)
+    check_usage(ending, session.mock, HABITS[agent])
+
+
+def check_story(found: list[Event], session: Session, agent: str) -> None:
+    """The story of the scenario ``tools``."""
+    check_frame(found)
     check_ids(found, session.mock, named=HABITS[agent].named)
     check_pieces(found)
-    check_usage(ending, session.mock, HABITS[agent])
     assert whole(found, "agent_output", of_helpers=False) == session.scenario.said()
     notes = str(session.workspace / "notes.txt")
     facts = ("path", "change", "added", "removed")
