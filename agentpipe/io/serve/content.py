@@ -31,7 +31,7 @@ _SHOWN = {
     "text/plain": ".txt",
 }
 
-_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; sandbox; frame-ancestors 'none'"
+_POLICY = "default-src 'none'; sandbox; frame-ancestors 'none'"
 
 #: A reader that takes nothing of a part for this long is gone.
 STALLED_S = 60.0
