@@ -279,6 +279,11 @@ def test_a_prompt_that_is_refused_is_a_failed_turn() -> None:
     assert types(events)[-1] == "run_failed"
 
 
+def test_a_prompt_whose_request_is_cancelled_is_cancelled() -> None:
+    cancelled = {"jsonrpc": "2.0", "id": 3, "error": {"code": -32800, "message": "Request cancelled"}}
+    assert types(parsed(prompt(), says("x"), cancelled))[-1] == "run_cancelled"
+
+
 def test_other_refusals_are_no_turns() -> None:
     events = parsed(request("session/new", 1, cwd="/w"), refusal(1, "Authentication required"), says("x"))
     assert [p["rank"] for p in of(events, "error")] == ["agent"]

@@ -340,6 +340,7 @@ def test_the_agent_waits_for_a_human() -> None:
     asked = {"kind": "shell", "toolCallId": "t1", "intention": "List files", "fullCommandText": "ls"}
     events = parsed(
         start(), line("permission.requested", {"requestId": "r", "permissionRequest": asked}),
+        line("permission.requested", {"requestId": "s", "permissionRequest": asked, "resolvedByHook": True}),
         line("user_input.requested", {"question": "Which one?"}),
     )  # fmt: skip
     first, second = of(events, "permission_request")

@@ -255,6 +255,14 @@ def test_a_written_file_is_new_unless_the_run_had_met_it() -> None:
     assert (second["change"], second.get("added")) == ("modified", None)
 
 
+def test_a_file_is_known_by_either_of_its_paths() -> None:
+    read = [started("readToolCall", {"path": "new"}), completed("readToolCall", {"success": {"content": "a"}})]
+    wrote = started("writeToolCall", {"path": "new", "fileText": "b"})
+    done = completed("writeToolCall", {"success": {"path": "/w/new", "linesCreated": 1}})
+    (told,) = of(parsed(init(), *read, wrote, done), "file_changed")
+    assert (told["path"], told["change"]) == ("/w/new", "modified")
+
+
 def test_a_deleted_file() -> None:
     done = {"success": {"path": "/w/old", "prevContent": "a\nb\n"}}
     (told,) = of(ran("deleteToolCall", {"path": "/w/old"}, done), "file_changed")
@@ -356,9 +364,11 @@ def test_a_question_that_nobody_can_answer() -> None:
 
 
 def test_the_json_form_is_the_result_alone() -> None:
-    events = parsed(ended("pong"))
-    assert types(events) == ["run_started", "run_iteration", "run_completed"]
-    assert (events[0]["agent_id"], events[0]["run_id"]) == ("cursor", S)
+    old = {name: value for name, value in ended("pong").items() if name != "request_id"}
+    for line in (ended("pong"), old):
+        events = parsed(line)
+        assert types(events) == ["run_started", "run_iteration", "run_completed"]
+        assert (events[0]["agent_id"], events[0]["run_id"]) == ("cursor", S)
 
 
 def test_an_unknown_type_is_kept() -> None:

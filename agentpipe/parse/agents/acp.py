@@ -43,6 +43,9 @@ _SILENT = frozenset({
     "plan_removed", "session_info_update",
 })  # fmt: skip
 
+#: The code of a request that was cancelled.
+_CANCELLED = -32800
+
 _STOPS_WELL = frozenset({"end_turn"})
 
 
@@ -169,7 +172,8 @@ class Acp(Account):
         code = whole(problem.get("code"))
         known = str(code) if code is not None else ""
         if method == "session/prompt":
-            return self._turn_ended(stamp, ok=False, failed=said, code=known)
+            reason = "cancelled" if code == _CANCELLED else ""
+            return self._turn_ended(stamp, ok=False, failed=said, code=known, reason=reason)
         rank = "warning" if method.startswith(("fs/", "terminal/", "elicitation/")) else "agent"
         return error(
             "warning" if rank == "warning" else "agent", f"{method}: {said}" if method else said, stamp.at, code=known

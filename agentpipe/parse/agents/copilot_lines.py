@@ -127,6 +127,8 @@ def _asked(kind: str, data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
 
 
 def _permit(data: dict[str, JSON], stamp: Stamp) -> list[Draft]:
+    if data.get("resolvedByHook") is True:
+        return []  # nobody is asked
     asked = mapping(data.get("permissionRequest")) or data
     reason = string(asked.get("intention")) or string(asked.get("fullCommandText"))
     return _permission({"name": string(asked.get("kind")) or "tool", "input": asked, "reason": reason}, asked, stamp)

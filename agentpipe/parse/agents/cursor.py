@@ -74,7 +74,8 @@ class Cursor(Account):
             return (Sureness.SURE if "apiKeySource" in found else Sureness.LIKELY) if mine else Sureness.NO
         if kind == "result":
             mine = type(found.get("is_error")) is bool and "session_id" in found
-            return (Sureness.SURE if "request_id" in found else Sureness.LIKELY) if mine else Sureness.NO
+            own = "request_id" in found or "duration_api_ms" in found  # Claude Code counts its turns beside the latter
+            return (Sureness.SURE if own else Sureness.LIKELY) if mine else Sureness.NO
         return _of_message(kind, found)
 
     @staticmethod
@@ -248,14 +249,15 @@ class Cursor(Account):
             stamp, call_id, call, result.text, ok=result.ok, exit_code=result.exit_code, detail=result.detail,
             whole=media_of(result.body.get("content")), failed=result.failed,
         )  # fmt: skip
-        path = string(result.body.get("path")) or string(tool.given.get("path"))
+        paths = {path for path in (string(result.body.get("path")), string(tool.given.get("path"))) if path}
         if result.ok and tool.name in FILE_TOOLS:
-            out += file_of(stamp, call_id, tool, result.body, self.limit, known=path in self._met)
+            known = not paths.isdisjoint(self._met)
+            out += file_of(stamp, call_id, tool, result.body, self.limit, known=known)
         elif result.ok and tool.name == TODO_TOOL:
             steps = steps_of(tool.given, result.body)
             out += self.plans.replaced(steps, stamp.scope, stamp.at) if steps else []
-        if path and result.ok:
-            self._met.add(path)
+        if result.ok:
+            self._met |= paths
         return out
 
     # ---- the end
