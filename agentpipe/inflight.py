@@ -5,7 +5,8 @@ offered is settled, or still held, or was dropped and is declared by a ``gap`` o
 event. ``read + added = settled + dropped + held`` at every moment.
 
 Only new events are ever dropped, and only when the driver says that waiting has no more sense; the types that change
-the meaning of the rest (`agentpipe.event.EXEMPT_TYPES`) have a reserve of their own.
+the meaning of the rest (`agentpipe.event.EXEMPT_TYPES`) have a reserve of their own, and so has the event whose
+``content`` was taken just before it: without it nobody would know what the parts are of.
 """
 
 from collections import deque
@@ -67,6 +68,7 @@ class Window:
         self._holes = Holes("buffer")
         self._own_gaps: set[bytes] = set()  # made here and still held
         self._bytes = 0
+        self._led = ""  # the run whose content was taken last, when nothing else was since
         self.ending: Event | None = None
         self.read = 0
         self.added = 0
@@ -180,7 +182,7 @@ class Window:
     def _has_room(self, event: Event) -> bool:
         if not self.held or event.type in _ALWAYS:
             return True
-        if event.type in EXEMPT_TYPES:
+        if event.type in EXEMPT_TYPES or (event.run_id == self._led and event.type != "content"):
             return self._bytes + len(event.line) < self._max_bytes + self._reserve
         return not self.full
 
@@ -193,6 +195,7 @@ class Window:
         if not events:
             return
         lines = [event.line for event in events]
+        self._led = events[-1].run_id if events[-1].type == "content" else ""
         self._waiting.append(lines)
         self.held += len(lines)
         self._bytes += sum(map(len, lines)) + OVERHEAD * len(lines)

@@ -157,6 +157,20 @@ def test_exempt_events_use_the_reserve_and_only_the_reserve():
     assert identity_holds(window)
 
 
+def test_the_event_whose_content_was_taken_is_taken_too():
+    window = Window(20_000, reserve=5_000)
+    window.offer([event(1), event(2, "content", text="x" * 30_000)], 0.0)
+    window.offer([event(3, "agent_tool_result"), event(4)], 0.0, dropping=True)
+    lines = [json.loads(line) for line in drained(window)]
+    assert [line["sequence"] for line in lines] == [1, 2]  # over the reserve as well
+    window.offer([event(5, text="x" * 17_000), event(6, "content", text="x" * 3_000)], 0.0)
+    window.offer([event(7, "content"), event(8, "agent_tool_result"), event(9)], 0.0, dropping=True)
+    kept = [json.loads(line) for line in drained(window)]
+    assert [line["sequence"] for line in kept if line["type"] != "gap"] == [5, 6, 8]
+    window.declare(0.0)
+    assert identity_holds(window)
+
+
 def test_nothing_is_dropped_unless_the_driver_says_so():
     window, kept = full_window()
     window.offer([event(n) for n in range(kept + 1, kept + 501)], 0.0)
