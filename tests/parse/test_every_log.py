@@ -1,0 +1,164 @@
+"""Every saved log of every agent: recognised, valid, counted independently, and the same however it is cut."""
+
+import json
+import os
+import random
+import subprocess
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from typing import Any
+
+import jsonschema
+import pytest
+
+from agentpipe.event import TERMINAL_TYPES, decode
+from agentpipe.payload import event_schema
+from tests.parse.lines import parsed_bytes, stage, types
+from tests.parse.logs import LOGS, Log
+
+VALIDATOR = jsonschema.Draft202012Validator(event_schema())
+
+pytestmark = pytest.mark.skipif(not LOGS, reason="the saved logs (../shared) are not here")
+
+#: A piece a byte costs a call each.
+_BYTE_BY_BYTE = 20_000
+
+
+@pytest.fixture(scope="module", params=LOGS, ids=str)
+def log(request: pytest.FixtureRequest) -> Log:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def data(log: Log) -> bytes:
+    return log.path.read_bytes()
+
+
+def test_it_is_recognised(log: Log, data: bytes) -> None:
+    parse = stage()
+    parsed_bytes(data, parse)
+    assert set(parse.report()["formats"].values()) == ({log.format} if data.strip() else set())
+
+
+def test_one_start_one_end_and_numbers_without_a_hole(data: bytes) -> None:
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for event in parsed_bytes(data):
+        runs.setdefault(event.run_id, []).append(decode(event.line))
+    assert bool(runs) == bool(data.strip())
+    for events in runs.values():
+        kinds = types(events)
+        assert (kinds[0], kinds.count("run_started")) == ("run_started", 1)
+        assert kinds[-1] in TERMINAL_TYPES
+        assert sum(kind in TERMINAL_TYPES for kind in kinds) == 1
+        assert [event["sequence"] for event in events] == list(range(1, len(events) + 1))
+
+
+def test_every_event_is_valid(data: bytes) -> None:
+    for event in parsed_bytes(data):
+        VALIDATOR.validate(decode(event.line))
+
+
+def test_calls_and_results_are_as_many_as_in_the_log(log: Log, data: bytes) -> None:
+    kinds = Counter(event.type for event in parsed_bytes(data))
+    counter = import_module(f"tests.parse.counts.{log.format.replace('-', '_')}")
+    assert (kinds["agent_tool_call"], kinds["agent_tool_result"]) == counter.counted(data)
+
+
+def test_every_line_is_accounted_for(data: bytes) -> None:
+    parse = stage()
+    parsed_bytes(data, parse)
+    report = parse.report()
+    assert report["in"] == sum(1 for line in data.split(b"\n") if line.strip(b"\r"))
+    assert report["in"] == report["sources"] + report["ignored"] + report["raw"] + report["passed_through"]
+    assert report["in"] == report["out"] + sum(report["dropped"].values()) + report["merged"] + report["left"]
+
+
+def test_cuts_change_nothing(data: bytes) -> None:
+    whole = [event.line for event in parsed_bytes(data)]
+    chance = random.Random(len(data))
+    for pieces in (7, 200):
+        cuts = sorted(chance.randrange(len(data) + 1) for _ in range(pieces))
+        assert [event.line for event in parsed_bytes(data, cuts=cuts)] == whole
+    if len(data) < _BYTE_BY_BYTE:
+        assert [event.line for event in parsed_bytes(data, cuts=range(1, len(data)))] == whole
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict) and len(line) > 20
+    except ValueError:
+        return False
+
+
+def _inner(data: bytes) -> list[int]:
+    """The lines that can be corrupted: objects, but for the first two, by which a log is known, and the last."""
+    lines = data.rstrip(b"\n").split(b"\n")
+    return [number for number, line in enumerate(lines[2:-1], 2) if _is_object(line)]
+
+
+def _is_lines(log: Log) -> bool:
+    """Whether a log has an object a line, and an inside."""
+    data = log.path.read_bytes()
+    return len(_inner(data)) > max(0, data.count(b"\n") - 5)
+
+
+LINES = [log for log in LOGS if _is_lines(log)]
+
+
+@pytest.mark.parametrize("log", LINES, ids=str)
+def test_corrupted_lines_affect_nothing_but_themselves(log: Log) -> None:
+    """What is told of a log with corrupted lines is what is told of the log without them, and each of them as raw."""
+    data = log.path.read_bytes()
+    lines = data.rstrip(b"\n").split(b"\n")
+    inner = _inner(data)
+    chance = random.Random(len(data))
+    bad = set(chance.sample(inner, max(1, len(lines) // 100)))
+    corrupted = [_corrupt(line, chance) if number in bad else line for number, line in enumerate(lines)]
+    told = [decode(event.line) for event in parsed_bytes(b"\n".join(corrupted) + b"\n")]
+    without = [line for number, line in enumerate(lines) if number not in bad]
+    expected = [decode(event.line) for event in parsed_bytes(b"\n".join(without) + b"\n")]
+    assert sum(_is_broken(event) for event in told) >= len(bad)
+    assert _unharmed(told) == _unharmed(expected)
+
+
+def _is_broken(event: Mapping[str, Any]) -> bool:
+    return event["payload"].get("reason") == "not JSON"
+
+
+def _unharmed(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The events but for those of broken lines, with the wholes of these; without their numbers."""
+    wholes = {whole["ref"] for event in events if _is_broken(event) for whole in event["payload"].get("whole", ())}
+    rest = [event for event in events if not _is_broken(event)]
+    return [_unnumbered(event) for event in rest if event["type"] != "content" or event["payload"]["ref"] not in wholes]
+
+
+def _corrupt(line: bytes, chance: random.Random) -> bytes:
+    """*line* as a broken disk, a killed writer or a bad copy leaves it; never JSON any more."""
+    place = chance.randrange(2, len(line) - 2)
+    ways = (line[:place], line[:place] + b"\x00\xff" + line[place + 1 :].replace(b"}", b""), line[place:].lstrip(b"{["))
+    found = chance.choice(ways)
+    return found if not _is_object(found) and found.strip() else line[:-1]
+
+
+def _unnumbered(event: Mapping[str, Any]) -> dict[str, Any]:
+    payload = {key: value for key, value in event["payload"].items() if key not in ("ref", "whole")}
+    kept = {key: value for key, value in event.items() if key not in ("sequence", "event_id")}
+    return {**kept, "payload": payload}
+
+
+def test_the_command_says_what_it_found_and_ends_with_0() -> None:
+    """One process a log, as a person runs it: status 0, the format on stderr, nothing unaccounted for in --stats."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for log, done in zip(LOGS, pool.map(_command, LOGS), strict=True):
+            assert done.returncode == 0, log
+            said = done.stderr.decode().splitlines()
+            counts = json.loads(said[-1].removeprefix("agentpipe: "))
+            assert counts["in"] == sum(counts[name] for name in ("sources", "ignored", "raw", "passed_through")), log
+            assert (f"agentpipe: parse: detected {log.format}" in said) is bool(counts["in"]), (log, said)
+
+
+def _command(log: Log) -> "subprocess.CompletedProcess[bytes]":
+    with log.path.open("rb") as file:
+        return subprocess.run(["agentpipe", "parse", "--stats"], stdin=file, capture_output=True, timeout=120)
