@@ -158,7 +158,7 @@ def _expire(path: str) -> None:
         if _age_s(path) <= EXPIRED_S:
             return
         with open(path, "rb") as file:
-            base, generation = heading(file.readline())
+            base, generation = heading(file.readline(), path)
             marks = payloads = 0
             for line in file:
                 marks += line.startswith(MARK + b"end")

@@ -40,8 +40,7 @@ class Tape:
         # changing
         self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         self._offset = 0  # of the first byte that was not read
-        self._base = os.path.basename(path).removesuffix(".ndjson") + "/hooks"
-        self._generation = 1
+        self._base, self._generation = heading(b"", path)
         self._closed_at = 0  # the offset behind the last mark of an end
         self._stage: Stage | None = None
         self._now = 0.0
@@ -130,11 +129,12 @@ class Tape:
         """The events that a *line* makes; *behind* is the offset behind it."""
         if not line:
             return ()
-        if line.startswith(HEADER_START):
-            self._base, self._generation = heading(line)
+        if line.startswith(HEADER_START) and behind == len(line) + 1:
+            self._base, self._generation = heading(line, self.path)
             return ()
-        if line.startswith(MARK):
-            return self._marked(decode(line), behind)
+        mark = _mark(line)
+        if mark is not None:
+            return self._marked(mark, behind)
         self.ended = _ends(line) or (self.ended and _STARTS not in line)
         return self._fed(Event(line=line), _received(line) or self._now)
 
@@ -165,10 +165,26 @@ class Tape:
         return stage.finish(now) if stage is not None else ()
 
 
-def heading(line: bytes) -> tuple[str, int]:
-    """The run's id and the generation that the header *line* tells."""
-    found = decode(line)
-    return found["run_id"], found["generation"]
+def heading(line: bytes, path: str) -> tuple[str, int]:
+    """The run's id and the generation that the header *line* of the spool at *path* tells; those of a new one where its
+    hook was killed while writing it.
+    """
+    try:
+        found = decode(line)
+        return str(found["run_id"]), int(found["generation"])
+    except (ValueError, KeyError):
+        return os.path.basename(path).removesuffix(".ndjson") + "/hooks", 1
+
+
+def _mark(line: bytes) -> dict[str, JSON] | None:
+    """The mark of ours that *line* is; None for a hook's line, and for a mark whose writer was killed."""
+    if not line.startswith(MARK):
+        return None
+    try:
+        found: dict[str, JSON] = decode(line)
+    except ValueError:
+        return None
+    return found if found.get("at") else None
 
 
 def _received(line: bytes) -> float | None:

@@ -149,6 +149,22 @@ def test_the_words_of_an_end_in_what_a_tool_was_given_are_none(path: Path) -> No
     tape.close()
 
 
+@pytest.mark.parametrize("torn", [b'{"agentpipe":"end","rea', b'{"agentpipe":"lost"}', b"\x00" * 40, b'{"lost":     '])
+def test_what_its_writer_could_not_finish_stops_nothing(path: Path, torn: bytes) -> None:
+    add(path, call(1))
+    with path.open("ab") as file:
+        file.write(torn)
+    add(path, call(2))
+    events = [peek(line) for line in whole(path)]
+    assert calls(events) == [("s/hooks", events[1].sequence, "t1"), ("s/hooks", events[-1].sequence, "t2")]
+
+
+def test_a_header_that_was_not_finished_is_that_of_a_new_spool(path: Path) -> None:
+    path.write_bytes(b'{"lost":         0,"gener')
+    add(path, call(1))
+    assert calls([peek(line) for line in whole(path)])[0][0] == "s/hooks"
+
+
 def test_the_lock_is_given_back_only_where_everything_was_read(path: Path) -> None:
     from agentpipe.io.hook.spool import lock_sender
 
