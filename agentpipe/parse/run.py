@@ -18,6 +18,7 @@ from agentpipe.parse.document import Document
 from agentpipe.parse.ending import terminal
 from agentpipe.parse.options import ParseOptions
 from agentpipe.parse.progress import Progress, turn_limit
+from agentpipe.parse.vocabulary.drafts import bounded
 from agentpipe.parse.vocabulary.fields import string
 from agentpipe.parse.vocabulary.whole import content_payloads
 
@@ -429,6 +430,8 @@ class Run:
         maker = self._maker
         assert maker is not None  # the run has started
         for draft in drafts:  # mostly one
+            if draft.type == "raw":
+                draft = bounded(draft, self._options)
             payload = draft.payload
             if draft.whole:
                 payload = {**payload, "whole": self._whole(maker, draft, out)}

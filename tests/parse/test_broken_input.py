@@ -1,5 +1,6 @@
 """Input that is mixed, broken or hostile, whatever the format: what is whole is told, the rest is kept."""
 
+import base64
 import json
 import random
 from typing import Any
@@ -12,6 +13,7 @@ from tests.parse.lines import (
     NOW,
     SESSION,
     Line,
+    assistant,
     call,
     encoded,
     init,
@@ -150,11 +152,13 @@ def test_a_line_of_three_megabytes_is_a_line() -> None:
 def test_a_broken_line_of_two_megabytes_is_soon_given_up() -> None:
     block = '{"type":"text","text":"' + "y" * 90 + '"},'
     broken = '{"type":"assistant","message":{"content":[' + block * 18_000 + '{"type":'
-    assert raws(parsed(init(), broken, result())) == [broken]
+    events = parsed(init(), broken, result())
+    assert [broken.startswith(kept) for kept in raws(events)] == [True]
+    assert "".join(part["text"] for part in of(events, "content")) == broken
 
 
 def test_deeply_nested_lines_are_kept() -> None:
-    broken = '{"type":' + '{"a":' * 5_000
+    broken = '{"type":' + '{"a":' * 3_000
     assert raws(parsed(init(), broken, result())) == [broken]
 
 
@@ -246,3 +250,82 @@ def test_broken_lines_are_the_same_however_they_are_cut() -> None:
             out += parse.feed(intake.feed(data[start : start + size], NOW), NOW)
         out += [*parse.feed(intake.finish(NOW), NOW), *parse.finish(NOW)]
         assert [decode(event.line) for event in out] == whole
+
+
+# ---- images and files
+
+PNG = base64.b64encode(random.Random(1).randbytes(3000)).decode()
+NAME = "[image/png, 3000 bytes]"
+IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}
+MCP_IMAGE = {"type": "image", "mimeType": "image/png", "data": PNG}
+
+
+def said(*blocks: Line) -> Line:
+    return {"type": "user", "message": {"role": "user", "content": list(blocks)}, "session_id": SESSION, "uuid": "u1"}
+
+
+CARRIERS: list[tuple[str, list[Line], str]] = [
+    ("a text of the user", [said({"type": "text", "text": "look"}, IMAGE)], NAME),
+    ("a result", [call("Read", {}), returned([IMAGE])], NAME),
+    ("a result of a server", [call("mcp__a__b", {}), returned([MCP_IMAGE])], NAME),
+    ("inside another block", [call("x", {}), returned([{"type": "y_result", "content": [IMAGE]}])], NAME),
+    ("an input", [call("mcp__a__b", {"image": IMAGE["source"]})], NAME),
+    ("an input of base64 alone", [call("mcp__a__b", {"png": PNG})], "[base64, 3000 bytes]"),
+    ("an input with a data URL", [call("mcp__a__b", {"url": f"data:image/png;base64,{PNG}"})], NAME),
+    ("a permission", [{"type": "control_request", "request": {"subtype": "can_use_tool", "tool_name": "x",
+                      "input": {"image": IMAGE["source"]}}}], "[image/png, 3000 bytes]"),
+    ("a block that is not known", [assistant({"type": "odd", "inner": IMAGE})], NAME),
+    ("a line that is not known", [{"type": "odd", "session_id": SESSION, "uuid": "u", "image": IMAGE}], NAME),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("lines", "name"), [c[1:] for c in CARRIERS], ids=[c[0] for c in CARRIERS])
+def test_an_image_is_named_and_its_data_stand_beside_it_alone(lines: list[Line], name: str) -> None:
+    events = parsed(init(), *lines, result())
+    shown = json.dumps([event for event in events if event["type"] != "content"])
+    assert PNG[:64] not in shown
+    assert name in shown
+    if "permission_request" not in types(events):  # the call itself has the whole
+        beside = "".join(part.get("text") or part.get("base64") or "" for part in of(events, "content"))
+        assert PNG in beside
+        assert any("whole" in event["payload"] for event in events)
+
+
+@pytest.mark.parametrize("kind", ["hooks", "transcript"])
+def test_an_image_is_named_by_every_teller(kind: str) -> None:
+    given = {"file_path": "/w/a.png"}
+    if kind == "hooks":
+        base = {"session_id": SESSION, "tool_name": "Read", "tool_input": given, "tool_use_id": "t1"}
+        response = {"type": "image", "file": {"base64": PNG, "type": "image/png", "originalSize": 3000}}
+        lines = [{**base, "hook_event_name": "PostToolUse", "tool_response": response}]
+    else:
+        base = {"isSidechain": False, "parentUuid": None, "sessionId": SESSION, "version": "2"}
+        file = {"base64": PNG, "type": "image/png"}
+        lines = [
+            {**base, **call("Read", given)},
+            {**base, **returned([IMAGE]), "toolUseResult": {"type": "image", "file": file}},
+            {**base, **said(IMAGE)},
+        ]
+    events = parsed(*lines)
+    assert PNG[:64] not in json.dumps([event for event in events if event["type"] != "content"])
+    assert of(events, "agent_tool_result")[0]["content"] == NAME
+    assert {part["base64"] for part in of(events, "content")} == {PNG}
+
+
+def test_without_contents_an_image_is_only_named() -> None:
+    events = parsed(init(), call("Read", {}), returned([IMAGE]), said(IMAGE), result(), no_contents=True)
+    assert "content" not in types(events)
+    assert PNG[:64] not in json.dumps(events)
+
+
+def test_a_long_text_without_variety_is_no_image() -> None:
+    [made] = of(parsed(init(), call("x", {"line": "-" * 5000, "word": "a" * 5000})), "agent_tool_call")
+    assert (made["input"]["line"], made["input"]["word"]) == ("-" * 5000, "a" * 5000)
+
+
+def test_what_is_not_known_and_long_is_cut_and_stands_whole_beside() -> None:
+    line = {"type": "odd", "session_id": SESSION, "uuid": "u", "text": "word " * 10_000}
+    events = parsed(init(), line, result())
+    [raw] = of(events, "raw")
+    assert raw["data"]["text"].endswith(" bytes]")
+    assert json.loads("".join(part["text"] for part in of(events, "content"))) == line

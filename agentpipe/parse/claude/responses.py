@@ -3,7 +3,8 @@
 The rule this module keeps: the text is what the structure holds, in the words of the tool; nothing is worded anew.
 """
 
-from agentpipe.event import JSON, encode
+from agentpipe.event import JSON
+from agentpipe.parse.vocabulary.content import flat
 from agentpipe.parse.vocabulary.fields import items, mapping, string
 
 __all__ = ["content_of"]
@@ -50,7 +51,7 @@ def _said(response: dict[str, JSON]) -> JSON:
         value = response.get(field)
         if type(value) is str or (type(value) is list and field == "content" and items(value)):
             return value
-    return encode(response).decode() if response else ""
+    return flat([response]) if response else ""
 
 
 def _image(media_type: str, data: str) -> dict[str, JSON]:

@@ -19,7 +19,7 @@ from agentpipe.parse.claude.todo import Todo
 from agentpipe.parse.claude.usage import COSTS, Ledger, model_of
 from agentpipe.parse.options import ParseOptions
 from agentpipe.parse.vocabulary.calls import Calls
-from agentpipe.parse.vocabulary.content import flat, shortened
+from agentpipe.parse.vocabulary.content import capped, flat, media_of, shortened
 from agentpipe.parse.vocabulary.drafts import error
 from agentpipe.parse.vocabulary.fields import items, mapping, string, whole
 from agentpipe.parse.vocabulary.plans import Plans
@@ -49,6 +49,7 @@ class Claude:
         # given
         self._clock = clock
         self._limit = options.max_content
+        self._wholes = not options.no_contents
         # changing
         self.facts: dict[str, JSON] = {}
         self.ready = False
@@ -105,6 +106,8 @@ class Claude:
         drafts = small_line(kind, found, line.at)
         if drafts is None:
             return [self._raw(line, f"unknown type {shortened(kind, 100)!r}")]
+        if drafts and kind == "control_request":
+            drafts[0].payload = {**drafts[0].payload, "input": capped(drafts[0].payload["input"], self._limit)}
         if kind == "conversation_reset" and type(found.get("new_conversation_id")) is str:
             self.sessions.add(found["new_conversation_id"])
         return drafts
@@ -271,6 +274,8 @@ class Claude:
         if line.scope is None and payload["text"].startswith(_INTERRUPTED):
             self._interrupted = self._lines
         draft = Draft("agent_output", payload, line.at, line.scope)
+        if kind in _MEDIA_BLOCKS and self._wholes:
+            draft.whole = media_of([block])
         self._texts.told(line.uuid, draft)
         return draft
 

@@ -19,7 +19,7 @@ from agentpipe.parse.claude.repeats import Repeats
 from agentpipe.parse.claude.stream import Claude
 from agentpipe.parse.claude.transcript_lines import ENVELOPE, SILENT, STATE, origin_of_text, state_line, system_entry
 from agentpipe.parse.options import ParseOptions
-from agentpipe.parse.vocabulary.content import flat, shortened
+from agentpipe.parse.vocabulary.content import flat, media_of, shortened
 from agentpipe.parse.vocabulary.drafts import error
 from agentpipe.parse.vocabulary.fields import mapping, string, whole
 
@@ -303,7 +303,10 @@ class ClaudeTranscript(Claude):
         }
         if mode not in ("", "prompt", "human"):
             payload["origin"] = mode
-        return [Draft("agent_output", payload, line.at, line.scope)]
+        draft = Draft("agent_output", payload, line.at, line.scope)
+        if self._wholes and type(prompt) is list:
+            draft.whole = media_of(prompt)
+        return [draft]
 
     def _progress(self, line: Line) -> list[Draft]:
         """A tool goes on: nothing by rule, but for the lines of a sub-agent that some versions wrote into its parent's

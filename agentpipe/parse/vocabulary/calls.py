@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Call", "Calls"]
 
+#: Shorter lines hold no image that is worth a look.
+_SMALL_BYTES = 1024
+
 #: An error's message is a line for people; the whole is in the result's content.
 _ERROR_BYTES = 500
 
@@ -69,18 +72,18 @@ class Calls:
     ) -> Draft:
         """A tool is called with *given*; *keep* remembers the input for the result."""
         self._open[tool_use_id] = Call(name, kind, stamp.at, stamp.own, stamp.read, given if keep else None)
-        fits = stamp.size <= self._limit
+        small = stamp.size <= self._limit and stamp.size <= _SMALL_BYTES
         payload: dict[str, JSON] = {
             "tool_use_id": tool_use_id,
             "name": name,
             "kind": kind,
-            "input": given if fits else capped(given, self._limit),
+            "input": given if small else capped(given, self._limit),
             "title": title,
         }
         if background:
             payload["background"] = True
         draft = Draft("agent_tool_call", payload, stamp.at, stamp.scope)
-        if not fits and self._wholes and payload["input"] != given:
+        if not small and self._wholes and payload["input"] != given:
             draft.whole = (Whole("application/json", encode(given).decode()),)
         return draft
 

@@ -8,14 +8,26 @@ from agentpipe.event import JSON, encode
 from agentpipe.parse.adapter import Whole
 from agentpipe.parse.vocabulary.fields import items, mapping, string
 
-__all__ = ["capped", "cut", "flat", "media_of", "shortened", "size_of"]
+__all__ = ["capped", "capped_value", "cut", "flat", "media_of", "shortened", "shown", "size_of"]
 
 #: All strings of one input together may be this many times the limit: a MultiEdit of many edits keeps its structure.
 _BUDGET = 4
 
 
+#: A limit by which nothing is cut but images and files are named.
+_NAMED_ONLY = 1 << 60
+
 #: Blocks whose data are named in a text, and handed on beside it.
 _MEDIA = frozenset({"image", "document", "audio", "video"})
+
+#: Longer strings of base64 alone are an image or a file, whatever their field is called.
+_BASE64_CHARACTERS = 1024
+
+#: So much of one is looked at, in which so many different characters stand: a line of dashes is no image.
+_LOOK_CHARACTERS = 512
+_VARIETY = 24
+
+_BASE64 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=-_\n\r")
 
 
 def size_of(text: str) -> int:
@@ -60,23 +72,47 @@ def shortened(text: str, limit: int) -> str:
 
 
 def capped(value: dict[str, JSON], limit: int) -> dict[str, JSON]:
-    """*value* with every long string shortened; its structure stays."""
-    left = [limit * _BUDGET]
-    return {key: _capped(found, limit, left) for key, found in value.items()}
+    """*value* with every long string shortened, and images and files named; its structure stays."""
+    found: dict[str, JSON] = capped_value(value, limit)
+    return found
+
+
+def capped_value(value: JSON, limit: int) -> JSON:
+    """The same of any value."""
+    return _capped(value, limit, [limit * _BUDGET])
 
 
 def _capped(value: JSON, limit: int, left: list[int]) -> JSON:
     kind = type(value)
     if kind is str:
+        value = shown(value)
         room = min(limit, left[0])
         short = shortened(value, room)
         left[0] -= min(size_of(value), room)
         return short
     if kind is dict:
+        if type(value.get("data")) is str and ("media_type" in value or "mimeType" in value):
+            value = {**value, "data": _media("file", value)}
         return {key: _capped(found, limit, left) for key, found in value.items()}
     if kind is list:
         return [_capped(found, limit, left) for found in value]
     return value
+
+
+def _is_data(text: str) -> bool:
+    """Whether a long *text* is an image or a file in base64, alone or as a data URL."""
+    if text.startswith("data:"):
+        return ";base64," in text[:_LOOK_CHARACTERS]
+    look = set(text[:_LOOK_CHARACTERS])
+    return len(look) >= _VARIETY and _BASE64.issuperset(look) and _BASE64.issuperset(text[-_LOOK_CHARACTERS:])
+
+
+def shown(text: str) -> str:
+    """*text*, or ``[image/png, 4096 bytes]`` for the long data URL or base64 that it is."""
+    if len(text) <= _BASE64_CHARACTERS or not _is_data(text):
+        return text
+    head, _, data = text.partition(";base64,")
+    return _media("base64", {"media_type": head[5:], "data": data} if data else {"data": text})
 
 
 def flat(content: JSON) -> str:
@@ -103,7 +139,7 @@ def _block(block: JSON) -> str:
         return f"{string(found.get('title'))} {string(found.get('url'))}".strip()
     if "content" in found and items(found["content"]):
         return flat(found["content"])
-    return _json(block)
+    return _json(capped_value(block, _NAMED_ONLY))
 
 
 def _media(kind: str, source: dict[str, JSON]) -> str:
@@ -117,10 +153,16 @@ def _media(kind: str, source: dict[str, JSON]) -> str:
 
 
 def media_of(content: JSON) -> tuple[Whole, ...]:
-    """The images and files in the blocks of a result or a message, whole."""
-    found = (mapping(block) for block in items(content))
-    media = [_whole(block) for block in found if string(block.get("type")) in _MEDIA]
-    return tuple(whole for whole in media if whole is not None)
+    """The images and files in the blocks of a result or a message, whole, also those inside other blocks."""
+    found: list[Whole] = []
+    for block in map(mapping, items(content)):
+        if string(block.get("type")) in _MEDIA:
+            whole = _whole(block)
+            found += [whole] if whole is not None else []
+        elif "content" in block:
+            inner = block["content"]
+            found += media_of(inner if type(inner) is list else [inner])
+    return tuple(found)
 
 
 def _whole(block: dict[str, JSON]) -> Whole | None:

@@ -1,6 +1,7 @@
 """How a call reads on one line: ``Bash: pytest -q``."""
 
 from agentpipe.event import JSON
+from agentpipe.parse.vocabulary.content import shown
 from agentpipe.parse.vocabulary.fields import string
 
 __all__ = ["one_line", "title_of"]
@@ -32,7 +33,8 @@ def _telling(given: dict[str, JSON]) -> str:
 
 
 def one_line(text: str) -> str:
-    """*text* with its white space squeezed and its length cut."""
+    """*text* with its white space squeezed and its length cut; an image or a file in base64 by its name."""
+    text = shown(text)
     if len(text) > 4 * _TITLE_CHARACTERS:
         text = text[: 4 * _TITLE_CHARACTERS]
     line = " ".join(text.split())
