@@ -2,6 +2,8 @@
 
 import json
 import os
+import pty
+import random
 import shlex
 import signal
 import subprocess
@@ -379,7 +381,54 @@ def test_senders_that_cannot_start_are_not_started_for_every_hook(sent: Hooks, h
     assert (sent.folder / f"{SESSION}.lock").stat().st_mtime > started + 1.5
 
 
+def test_whoever_is_killed_the_hub_has_what_the_spool_had_once_and_in_order(sent: Hooks, hub: HubProcess) -> None:
+    """Hooks four at a time, some of them killed; meanwhile the sender is killed, or the hub, at random moments."""
+    chance = random.Random(7)
+
+    def one(number: int) -> None:
+        process = sent.start()
+        if number % 17 == 5:
+            process.kill()
+        process.communicate(b"" if number % 17 == 5 else call(number), timeout=PATIENCE_S)
+
+    with ThreadPoolExecutor(4) as pool:
+        hooked = [pool.submit(one, number) for number in range(120)]
+        while not all(each.done() for each in hooked):
+            time.sleep(chance.uniform(0.05, 0.4))
+            if chance.random() < 0.3:
+                hub.kill()
+                hub.start()
+            elif (process_id := sent.sender()) is not None:
+                _kill(process_id)
+    survivors = {f"t{number}" for number in range(120) if number % 17 != 5}
+    until(lambda: survivors <= {line.get("tool_use_id") for line in sent.kept()}, "all lines")
+    order = [line["tool_use_id"] for line in sent.kept()]
+    sent.run(payload("SessionEnd", reason="other"))
+    until(lambda: whole(stored(hub)), "the whole run")
+    assert calls(stored(hub)) == order
+    assert len(order) == len(survivors)
+
+
+def _kill(process_id: int) -> None:
+    try:
+        os.kill(process_id, signal.SIGKILL)
+    except ProcessLookupError:
+        return  # it ended by itself
+
+
 # --- by hand
+
+
+def test_on_a_terminal_it_says_what_it_is_for(hooks: Hooks) -> None:
+    leader, follower = pty.openpty()
+    try:
+        process = hooks.start(stdin=follower)
+        out, err = process.communicate(timeout=PATIENCE_S)
+    finally:
+        os.close(leader)
+        os.close(follower)
+    assert (process.returncode, out) == (2, b"")
+    assert b"agentpipe hook --install" in err
 
 
 def test_send_brings_what_was_kept_and_says_how_it_ended(sent: Hooks, hub: HubProcess) -> None:
