@@ -720,3 +720,73 @@ def test_how_long_a_call_took_is_told_from_any_form_of_time(start: str, end: str
     lines = wrapped([init(), call("Bash", {"command": "x"}), returned()])
     lines[2]["timestamp"], lines[3]["timestamp"] = start, end
     assert of(parsed(*lines), "agent_tool_result")[0]["duration_ms"] == took_ms
+
+
+def test_a_question_to_the_user_waits_for_a_human_with_its_text() -> None:
+    given = {"questions": [{"question": "Which one?", "options": [{"label": "a"}, {"label": "b"}]}]}
+    request = {"subtype": "can_use_tool", "tool_name": "AskUserQuestion", "input": given, "tool_use_id": "t1"}
+    events = parsed(init(), call("AskUserQuestion", given), {"type": "control_request", "request": request})
+    assert of(events, "agent_tool_call")[0]["title"] == "AskUserQuestion: Which one?"
+    assert of(events, "permission_request") == [
+        {"name": "AskUserQuestion", "input": given, "tool_use_id": "t1", "reason": "Which one?"}
+    ]
+
+
+def test_the_control_protocol_beside_the_stream_says_nothing() -> None:
+    lines: list[Line] = [
+        {"type": "control_request", "request_id": "1", "request": {"subtype": "initialize"}},
+        {"type": "control_response", "response": {"subtype": "success", "request_id": "1"}},
+        {"type": "control_cancel_request", "request_id": "1"},
+        {"type": "keep_alive"},
+    ]
+    assert types(parsed(init(), *lines, result())) == types(parsed(init(), result()))
+
+
+def test_a_long_input_that_asks_for_permission_is_cut() -> None:
+    request = {"subtype": "can_use_tool", "tool_name": "Write", "input": {"content": "word " * 10_000}}
+    [asked] = of(parsed(init(), {"type": "control_request", "request": request}), "permission_request")
+    assert asked["input"]["content"].endswith(" bytes]")
+
+
+def test_a_call_that_was_detached_is_answered_again_in_a_later_turn() -> None:
+    detached = returned("still running", tool_use_result={"detachedToolCall": True})
+    events = parsed(init(), call("mcp__a__b", {}), detached, result(), returned("done"), result())
+    assert [(p["name"], p["content"]) for p in of(events, "agent_tool_result")] == [
+        ("mcp__a__b", "still running"), ("mcp__a__b", "done"),
+    ]  # fmt: skip
+    assert of(events, "agent_tool_result")[0]["detail"] == {"detachedToolCall": True}
+
+
+def test_a_slash_command_that_does_not_exist_is_a_turn_without_anything() -> None:
+    """Version 2.0.22: success, an empty result, no usage, no line of the assistant."""
+    usage = {"input_tokens": 0, "output_tokens": 0}
+    events = parsed(init(), result("", num_turns=0, total_cost_usd=0, usage=usage, modelUsage={}))
+    assert types(events) == ["run_started", "usage_update", "run_iteration", "run_completed"]
+    assert "result" not in events[-1]["payload"]
+
+
+def test_a_result_of_which_only_the_first_text_is_repeated_loses_no_text() -> None:
+    """anthropics/claude-code issue 78686: the texts themselves have been told."""
+    events = parsed(init(), text("one"), text("two"), result("one"))
+    assert [found[2] for found in texts(events)] == ["one", "two"]
+
+
+def test_the_model_is_counted_under_both_of_its_names() -> None:
+    models = {
+        "opus[1m]": {"inputTokens": 1, "outputTokens": 2},
+        "opus-5-20260901": {"inputTokens": 10, "outputTokens": 20},
+    }
+    assert parsed(init(), result(modelUsage=models))[-1]["payload"]["usage"]["output_tokens"] == 22
+
+
+def test_several_results_tell_the_last_total_of_the_cost_never_the_sum() -> None:
+    events = parsed(init(), result(total_cost_usd=0.5), init(), result(total_cost_usd=0.75))
+    assert [p["cost_usd"] for p in of(events, "run_iteration")] == [0.5, 0.25]
+    assert events[-1]["payload"]["cost_usd"] == 0.75
+
+
+def test_an_old_result_without_structure_still_counts_lines() -> None:
+    """Versions before 2.1 have no ``tool_use_result``."""
+    given = {"file_path": "/w/f", "old_string": "a\nb", "new_string": "a\nc\nd"}
+    [found] = change("Edit", given, returned("The file /w/f has been updated."))
+    assert (found["added"], found["removed"]) == (2, 1)

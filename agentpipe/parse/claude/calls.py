@@ -73,6 +73,8 @@ class ClaudeCalls:
         """
         tool_use_id = string(block.get("tool_use_id")) or self._oldest_nameless()
         call = self._calls.take(tool_use_id, line)
+        if type(structured) is dict and structured.get("detachedToolCall") is True:
+            self._calls.reopened(tool_use_id, call)  # it goes on in the background; what it gives comes in a later turn
         ok = block.get("is_error") is not True
         content = block.get("content")
         text = content if type(content) is str else flat(content)

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from agentpipe.event import JSON, timestamp
 from agentpipe.parse.adapter import Draft
+from agentpipe.parse.claude.tools import question_of
 from agentpipe.parse.vocabulary.drafts import error, log
 from agentpipe.parse.vocabulary.fields import mapping, number, string, whole
 
@@ -170,9 +171,8 @@ def _control_request(found: dict[str, JSON], at: str) -> list[Draft] | None:
     if subtype != "can_use_tool":
         return [] if subtype in _SILENT_REQUESTS else None
     payload: dict[str, JSON] = {"name": string(request.get("tool_name")), "input": mapping(request.get("input"))}
-    reason = (
-        string(request.get("decision_reason")) or string(request.get("description")) or string(request.get("title"))
-    )
+    said = (string(request.get(name)) for name in ("decision_reason", "description", "title"))
+    reason = next(filter(None, said), "") or question_of(payload["input"])
     more = {"tool_use_id": string(request.get("tool_use_id")), "reason": reason}
     payload.update({key: value for key, value in more.items() if value})
     return [Draft("permission_request", payload, at)]

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from agentpipe.event import JSON
 from agentpipe.parse.vocabulary import titles
-from agentpipe.parse.vocabulary.fields import string
+from agentpipe.parse.vocabulary.fields import items, mapping, string
 
 if TYPE_CHECKING:
     from agentpipe.payload import Kind  # a name for mypy alone: its import is paid at start-up
 
-__all__ = ["FILE_TOOLS", "PLAN_TOOLS", "kind_of", "title_of"]
+__all__ = ["FILE_TOOLS", "PLAN_TOOLS", "kind_of", "question_of", "title_of"]
 
 #: Tools whose success means that a file was written.
 FILE_TOOLS = frozenset({"Write", "Edit", "MultiEdit", "NotebookEdit"})
@@ -72,7 +72,14 @@ def title_of(name: str, given: dict[str, JSON]) -> str:
         return titles.title_of(name, given, f"{len(todos)} items" if type(todos) is list else "")
     if name == "TaskUpdate":
         return titles.title_of(name, given, f"#{given.get('taskId')} {string(given.get('status'))}".strip())
+    if name == "AskUserQuestion":
+        return titles.title_of(name, given, question_of(given))
     return titles.title_of(_shown_name(name) if name.startswith("mcp__") else name, given)
+
+
+def question_of(given: dict[str, JSON]) -> str:
+    """The first question that ``AskUserQuestion`` asks."""
+    return next((string(mapping(asked).get("question")) for asked in items(given.get("questions"))), "")
 
 
 def _shown_name(name: str) -> str:

@@ -93,6 +93,10 @@ class Calls:
         """
         return self._open.pop(tool_use_id, None) or Call(name, kind, stamp.at, stamp.own, stamp.read)
 
+    def reopened(self, tool_use_id: str, call: Call) -> None:
+        """The call goes on although it has a result: another one will come."""
+        self._open[tool_use_id] = call
+
     def result(
         self,
         stamp: Stamp,
