@@ -418,3 +418,13 @@ def test_fields_of_the_wrong_kind_raise_nothing(odd: Any) -> None:
     lines = [entry(kind, 5, **{field: odd}) for kind in kinds for field in fields]
     events = [decode(event.line) for event in parsed_bytes(encoded([prompt(), *lines]), stage())]
     assert types(events)[-1].startswith("run_")
+
+
+@pytest.mark.parametrize("odd", [None, 7, [], {}, [[]], {"a": []}])
+def test_blocks_of_the_wrong_kind_raise_nothing(odd: Any) -> None:
+    fields = ("type", "name", "id", "input", "tool_use_id", "content", "text")
+    blocks = [{"type": "tool_use", "id": "t1", "name": "Task", "input": {}, field: odd} for field in fields]
+    results = [{"type": "tool_result", "tool_use_id": "t1", "content": "x", field: odd} for field in fields]
+    lines = [said(block, number) for number, block in enumerate(blocks, 2)]
+    lines += [prompt([block], number) for number, block in enumerate(results, 20)]
+    assert types(parsed(prompt(), *lines))[-1].startswith("run_")

@@ -169,7 +169,7 @@ class ClaudeTranscript(Claude):
         blocks = blocks_of(message.get("content"))
         out = self._assistant(line)
         for block in blocks:
-            if block.get("type") == "tool_use" and block.get("name") in LAUNCHERS:
+            if block.get("type") == "tool_use" and string(block.get("name")) in LAUNCHERS:
                 self._lineage.launches.called(string(block.get("id")), mapping(block.get("input")))
         if line.scope is None:
             self._follow(message, blocks, failed, line)
@@ -178,7 +178,7 @@ class ClaudeTranscript(Claude):
     def _follow(self, message: dict[str, JSON], blocks: list[dict[str, JSON]], failed: str, line: Line) -> None:
         """What the main agent's line means for its turn."""
         self._at, self._spoken = line.at, True
-        kinds = {block.get("type") for block in blocks}
+        kinds = {string(block.get("type")) for block in blocks}
         self._waits = "tool_use" in kinds or message.get("stop_reason") == "tool_use" or kinds == {"thinking"}
         said = flat([block for block in blocks if block.get("type") == "text"])
         if failed:
