@@ -21,13 +21,14 @@ __all__ = ["Ending", "Sender", "taken_lock"]
 #: How often the spool is looked at: an event is at the hub within this, for a fiftieth of a percent of a processor.
 POLL_S = 0.025
 
-#: Hooks run side by side: one that began before ``SessionEnd`` may come after it.
-SETTLE_S = 1.0
+#: Hooks run side by side: one that began before ``SessionEnd`` may come after it, if its 50 ms are not over. The agent
+#: ends soon after that, and ``agentpipe run`` waits 0.3 s for what it leaves behind before it says so and ends it.
+SETTLE_S = 0.15
 
 #: Somebody asks us to end. ``agentpipe run`` does so when the agent has ended, and waits 5 s before it kills.
 HURRY_S = 4.0
 
-#: The same while no hub was reached so far: on this machine that takes some milliseconds.
+#: The same, from our start on, while no hub was reached: on this machine that takes some milliseconds.
 HURRY_ALONE_S = 0.5
 
 GOODBYE_S = 0.5
@@ -57,10 +58,11 @@ class Sender:
         self._lock = lock
         self._linger = linger
         self._clock = clock
+        self._began_at = clock()
         # changing
         self._closing = closing
         self._signals = SignalWatch()
-        self._moved_at = clock()  # when something came, or the hub stored something
+        self._moved_at = self._began_at  # when something came, or the hub stored something
         self._came_at = 0.0
         self._hurried_at: float | None = None
         self._ending: Ending | None = None
@@ -152,8 +154,8 @@ class Sender:
     def _give_up(self, at: float) -> None:
         delivery = self._delivery
         if self._hurried_at is not None:
-            patience = HURRY_S if delivery.reached and delivery.fatal is None else HURRY_ALONE_S
-            if at >= self._hurried_at + patience:
+            answers = delivery.reached > 0 and delivery.fatal is None
+            if at >= (self._hurried_at + HURRY_S if answers else self._began_at + HURRY_ALONE_S):
                 self._ending = Ending.ASKED
         elif at >= max(self._moved_at, delivery.progress_at) + self._linger:
             self._ending = Ending.AWAY
