@@ -263,6 +263,12 @@ def test_the_last_text_of_a_sub_agent_is_told() -> None:
     assert (said["payload"]["text"], said["parent_id"]) == ("two files", "t1")
 
 
+def test_an_old_sub_agent_s_end_does_not_end_what_the_main_agent_is_saying() -> None:
+    assert texts(parsed(shown("one\n"), hook("SubagentStop"), shown("two", 1, final=True))) == [
+        ("m1", "one\n", False), ("m1", "one\ntwo", True),
+    ]  # fmt: skip
+
+
 # ---- texts
 
 

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from agentpipe.event import decode
+from agentpipe.parse.adapter import Sureness
+from agentpipe.parse.detect import ADAPTERS, adapter, surely
 from tests.parse.lines import Line, parsed_bytes
 
 RECORDINGS = Path(__file__).parents[3] / "shared" / "recordings"
@@ -127,3 +129,18 @@ def test_a_session_file_and_those_of_its_sub_agents_in_one_input_are_one_run() -
     assert len({event["run_id"] for event in events}) == 1
     assert inside(events) == inside(stream)
     assert end(events) == end(stream)
+
+
+@pytest.mark.parametrize("teller", ["claude", "claude-hooks", "claude-transcript"])
+def test_every_line_of_a_teller_is_its_own_and_nobody_else_s(teller: str) -> None:
+    marks = {"claude": "tools*.jsonl", "claude-hooks": "*.hooks.jsonl", "claude-transcript": "*.transcript*.jsonl"}
+    paths = [path for path in RECORDINGS.glob(f"claude*/{marks[teller]}") if path.name != "tools-text.jsonl"]
+    if teller == "claude":
+        paths = [path for path in paths if path.suffixes == [".jsonl"] and "json-verbose" not in path.name]
+    assert len(paths) > 3
+    for path in paths:
+        for line in path.read_bytes().splitlines():
+            found = decode(line)
+            assert adapter(teller).recognises(found) is not Sureness.NO
+            assert surely(found) in (None, teller)
+            assert [name for name in ADAPTERS if adapter(name).recognises(found) is Sureness.SURE] in ([], [teller])

@@ -49,7 +49,6 @@ class ClaudeHooks(Account):
         self._displayed = Displayed(self.texts)
         self._batch: dict[str, tuple[dict[str, JSON], Line]] = {}  # what a batch says of calls without a result
         self._prompts = 0
-        self._payloads = 0
         self._open = False  # whether a turn has begun that has not ended
         self._over = False  # whether the session has ended
 
@@ -68,7 +67,6 @@ class ClaudeHooks(Account):
 
     def read(self, found: dict[str, JSON], moment: Moment, size: int) -> list[Draft]:
         """The drafts of one payload; *size* is its length in bytes."""
-        self._payloads += 1
         name = string(found.get("hook_event_name"))
         if not self.ready:
             self.learn(session_id=found.get("session_id"), cwd=found.get("cwd"))
@@ -230,10 +228,10 @@ class ClaudeHooks(Account):
         return self._agent_log("info", f"sub-agent started: {kind}", line)
 
     def _agent_stop(self, line: Line) -> list[Draft]:
-        """A sub-agent has ended, and its last text is told; that of an old version names no agent."""
+        """A sub-agent has ended, and its last text is told; old versions name no agent, and say nothing of it."""
         found = line.found
         agent, said = string(found.get("agent_id")), string(found.get("last_assistant_message"))
-        out = self._displayed.last(said, f"agent-{agent or self._payloads}", line)
+        out = self._displayed.last(said, f"agent-{agent}", line) if line.scope is not None else []
         kind = string(found.get("agent_type")) or "agent"
         return [*out, *self._agent_log("info", f"sub-agent stopped: {kind}", line)]
 

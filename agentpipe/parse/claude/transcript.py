@@ -70,8 +70,11 @@ class ClaudeTranscript(Claude):
             return Sureness.LIKELY if linked else Sureness.NO
         if kind not in STATE:
             return Sureness.NO
-        marked = "leafUuid" in found or "snapshot" in found or type(found.get("sessionId")) is str
-        return Sureness.SURE if marked else Sureness.NO
+        if "leafUuid" in found or "snapshot" in found:
+            return Sureness.SURE
+        if type(found.get("sessionId")) is not str:
+            return Sureness.NO
+        return Sureness.SURE if "-" in kind else Sureness.LIKELY  # one word alone may be anybody's
 
     @staticmethod
     def session_of(found: Mapping[str, JSON]) -> str:
