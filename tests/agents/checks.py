@@ -17,6 +17,7 @@ __all__ = [
     "check_pieces",
     "check_tools",
     "check_whole_content",
+    "is_call_of",
     "of_type",
     "summary",
     "whole",

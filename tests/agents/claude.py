@@ -9,7 +9,7 @@ from tests.agents.install import Package
 from tests.agents.sandbox import Sandbox
 from tests.agents.scenarios import Scenario
 
-__all__ = ["CLAUDE", "SERVER_OPTIONS", "ClaudeSandbox", "claude_version"]
+__all__ = ["CLAUDE", "HOOKS", "OLD_HOOKS", "SERVER_OPTIONS", "ClaudeSandbox", "claude_version", "hook_settings"]
 
 #: Without a list, tools for plans and searches are hidden behind a tool search.
 _TOOLS = "Bash,Read,Edit,Write,Task,TaskCreate,TaskUpdate,TaskList,Glob,Grep"
@@ -34,6 +34,25 @@ SERVER_OPTIONS = [
         {"mcpServers": {"demo": {"command": sys.executable, "args": [str(Path(__file__).with_name("mcp_server.py"))]}}}
     ),
 ]
+
+
+#: The events of hooks, for tools, texts, sub-agents and the session. The CLI runs no hook at all when its settings name
+#: one that it does not know, so `OLD_HOOKS` are those of all versions since 1.0.
+HOOKS = (
+    "MessageDisplay", "PostToolBatch", "PostToolUse", "PostToolUseFailure", "PreToolUse", "SessionEnd", "SessionStart",
+    "Stop", "SubagentStart", "SubagentStop", "UserPromptSubmit",
+)  # fmt: skip
+OLD_HOOKS = ("PostToolUse", "PreToolUse", "SessionEnd", "SessionStart", "Stop", "SubagentStop", "UserPromptSubmit")
+
+
+def hook_settings(home: Path, names: Sequence[str] = HOOKS) -> Path:
+    """Settings by which each hook appends its payload to ``hooked`` in *home*, one at a time."""
+    log = home / "hooked"
+    command = f"flock {log} sh -c '{{ cat; echo; }} >> {log}'"
+    hooks = {name: [{"matcher": "*", "hooks": [{"type": "command", "command": command}]}] for name in names}
+    path = home / "settings.json"
+    path.write_text(json.dumps({"hooks": hooks}))
+    return path
 
 
 class ClaudeSandbox(Sandbox):
@@ -67,7 +86,8 @@ class ClaudeSandbox(Sandbox):
         """``-p``, all permissions, the tools of the scenarios."""
         verbose = ["--verbose"] if form == "stream-json" else []
         permissions = [] if "--permission-mode" in options else ["--dangerously-skip-permissions"]
+        tools = [] if self.binary.parent.name == ".bin" else ["--tools", _TOOLS]  # versions before 2.1 do not know it
         said = [scenario.prompt] if scenario.prompt else []
         return [
-            str(self.binary), "-p", *said, "--output-format", form, *verbose, *permissions, "--tools", _TOOLS, *options,
+            str(self.binary), "-p", *said, "--output-format", form, *verbose, *permissions, *tools, *options,
         ]  # fmt: skip

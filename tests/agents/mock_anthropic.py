@@ -46,7 +46,9 @@ class MockAnthropic(MockModel):
     def _answer(self, reply: Reply, body: dict[str, Any]) -> None:
         messages = body.get("messages", [])
         number = sum(1 for message in messages if message["role"] == "assistant")
-        answer = self.answer(number, _first_text(messages), tools=bool(body.get("tools")))
+        begun = _first_text(messages)
+        # Some versions warm the cache for sub-agents up, with all of their tools.
+        answer = self.answer(number, begun, tools=bool(body.get("tools")) and begun.strip() != "Warmup")
         status = self.status(answer)
         message = _Message(body, answer)
         if status != 200:

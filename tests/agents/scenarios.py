@@ -291,6 +291,26 @@ def talked(_workspace: Path) -> Scenario:
     )
 
 
+def tools(workspace: Path) -> Scenario:
+    """A file is read, notes are written and edited, two commands run at once, a command and a reading fail."""
+    notes = str(workspace / "notes.txt")
+    return Scenario(
+        prompt="Keep notes of this project",
+        files={"README.md": "# shop\n\nA small shopping cart.\n"},
+        main=(
+            turn(Text("First the README."), Tool("Read", {"file_path": str(workspace / "README.md")})),
+            turn(Tool("Write", {"file_path": notes, "content": "alpha\nbeta\ngamma\n"})),
+            turn(Tool("Edit", {"file_path": notes, "old_string": "beta", "new_string": "BETA"})),
+            turn(Text("Two things at once."), bash("echo first", "Say first"), bash("echo second", "Say second")),
+            turn(
+                bash("cat missing.txt; exit 3", "Read a missing file", ok=False),
+                Tool("Read", {"file_path": str(workspace / "missing.txt")}, ok=False),
+            ),
+            turn(Text("All done. The notes are written; one file was missing.")),
+        ),
+    )
+
+
 def overloaded(_workspace: Path) -> Scenario:
     """The API is overloaded once, then answers."""
     answer = turn(Text("Recovered after an overload."), failure=Failure(529, times=1))
@@ -322,6 +342,7 @@ SCENARIOS: dict[str, Callable[[Path], Scenario]] = {
     "served": served,
     "slow": slow,
     "talked": talked,
+    "tools": tools,
     "tour": tour,
     "unavailable": unavailable,
     "written": written,

@@ -13,15 +13,9 @@ import pytest
 
 from agentpipe.event import Event, decode
 from tests.agents.checks import check_frame, check_ids, of_type, whole
+from tests.agents.claude import hook_settings
 from tests.agents.session import AGENTPIPE, PARSE, Session, events
 from tests.hub_process import HubProcess
-
-#: Every event that the CLI has for tools, texts, sub-agents and the session; it runs no hook at all when the settings
-#: name one that it does not know.
-_HOOKS = (
-    "MessageDisplay", "PostToolBatch", "PostToolUse", "PostToolUseFailure", "PreToolUse", "SessionEnd", "SessionStart",
-    "Stop", "SubagentStart", "SubagentStop", "UserPromptSubmit",
-)  # fmt: skip
 
 TELLERS = ["stream", "hooks", "transcript"]
 
@@ -46,22 +40,12 @@ def _kept(session: Session, name: str, log: bytes) -> Path:
     return path
 
 
-def _settings(session: Session) -> Path:
-    """Settings by which each hook appends its payload to a file, one at a time."""
-    log = session.sandbox.home / "hooked"
-    command = f"flock {log} sh -c '{{ cat; echo; }} >> {log}'"
-    hooks = {name: [{"hooks": [{"type": "command", "command": command}]}] for name in _HOOKS}
-    path = session.sandbox.home / "settings.json"
-    path.write_text(json.dumps({"hooks": hooks}))
-    return path
-
-
 @pytest.fixture(scope="module")
 def told(play_throughout: Callable[..., Session]) -> Told:
     """The tour, played once with hooks."""
     session = play_throughout("tour")
     home, tee = session.sandbox.home, session.sandbox.home / "tee"
-    options = ["--settings", str(_settings(session)), "--forward-subagent-text"]
+    options = ["--settings", str(hook_settings(home)), "--forward-subagent-text"]
     done = session.pipe(session.run("--tee", str(tee), agent=options))
     assert done.statuses == [0], done.stderr
     projects = home / "config" / "projects"

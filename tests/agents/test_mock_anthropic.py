@@ -10,8 +10,8 @@ import pytest
 
 from tests.agents.mock_anthropic import MockAnthropic
 from tests.agents.mock_model import Request
-from tests.agents.record import scrub
 from tests.agents.scenarios import SCENARIOS, Text, Thinking, Tool
+from tests.agents.scrub import scrub
 
 USER = {"role": "user", "content": "go"}
 TOOLS = [{"name": "Bash"}]
