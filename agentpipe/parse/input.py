@@ -66,10 +66,10 @@ class Input:
             return True
         if run is not None and run.decided and adapter(run.decided).recognises(found) is not Sureness.NO:
             return True
-        if surely(found) is not None:
-            return True
         name = recognised(found)
-        return name is not None and bool(adapter(name).session_of(found))
+        if name is None:
+            return False
+        return adapter(name).recognises(found) is Sureness.SURE or bool(adapter(name).session_of(found))
 
     def _format_of(self, found: JSON, run: Run) -> str | None:
         """The format of *found*: that of *run*, unless it surely is another's or of a session of another's; None while

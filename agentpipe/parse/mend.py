@@ -52,18 +52,21 @@ def _mended(text: str, is_line: IsLine) -> Mended | None:
     if '{"' not in text:
         return None
     for start in _places(text):
+        head = text[:start]
+        broken = head[:1] == "{"
+        if not broken and not _is_mark(_ink(head)):
+            return None  # and what is before the next place is no mark either
         found, end = _whole(text, start)
         if found is None or not is_line(found):
             continue
-        head, tail = text[:start], text[end:]
-        if _is_mark(_ink(head)):
+        tail = text[end:]
+        if not broken:
             return _with_tail(found, tail, is_line)
-        if head[0] == "{":
-            outer = _joined(head, tail, is_line)
-            if outer is not None:
-                return Mended([found, outer])
-            if not _ink(tail):
-                return Mended([found], head, head)
+        outer = _joined(head, tail, is_line)
+        if outer is not None:
+            return Mended([found, outer])
+        if not _ink(tail):
+            return Mended([found], head, head)
     return None
 
 
