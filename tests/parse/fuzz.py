@@ -12,6 +12,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -165,7 +166,8 @@ def checked(name: str, data: bytes, format_: str) -> str | None:
     try:
         return problem(data, format_)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is what is looked for
-        return f"{type(error).__name__}: {error}"
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        return f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 

@@ -271,9 +271,10 @@ def test_only_an_end_of_turn_is_a_success() -> None:
     assert types(parsed(prompt(), says("x"), answer(3, stopReason="cancelled")))[-1] == "run_cancelled"
 
 
-def test_a_prompt_that_is_refused_is_a_failed_turn() -> None:
+def test_a_prompt_that_is_refused_is_a_failed_turn_of_an_agent_that_failed() -> None:
     events = parsed(prompt(), refusal(3, "Internal error", data={"details": "no credit"}))
     assert [(p["rank"], p["message"], p["code"]) for p in of(events, "error")] == [
+        ("agent", "Internal error: no credit", "-32603"),
         ("turn", "Internal error: no credit", "-32603"),
     ]  # fmt: skip
     assert types(events)[-1] == "run_failed"

@@ -185,6 +185,15 @@ def test_notices_of_the_program_keep_their_ranks() -> None:
     ]
 
 
+def test_a_chat_whose_last_word_is_an_error_has_failed() -> None:
+    problem = {"id": "e1", "timestamp": at(3), "type": "error", "content": "[API Error: overloaded]"}
+    [end] = of(parsed(header(), user("hi"), problem), "run_failed")
+    assert end["error"] == "[API Error: overloaded]"
+    whole = {"$set": {"messages": [user("hi"), problem]}}  # the same told once more
+    assert types(parsed(header(), user("hi"), problem, whole))[-1] == "run_failed"
+    assert types(parsed(header(), user("hi"), problem, user("again", "u2"), gemini("hello")))[-1] == "run_completed"
+
+
 # ---- results
 
 

@@ -123,6 +123,16 @@ def test_a_call_that_could_not_be_read_is_a_call_and_its_failure() -> None:
     assert counted(encoded(lines)) == (1, 1)
 
 
+def test_a_written_file_is_new_unless_the_run_has_met_it() -> None:
+    write = {"path": "f", "content": "x\n"}
+    (told,) = of(ran("write", write, back()), "file_changed")
+    assert (told["change"], told["added"], told["removed"]) == ("created", 1, 0)
+    for name, given in (("developer__read", {"path": "f"}), ("text_editor", {"command": "view", "path": "f"})):
+        read = [message(asked(name, given, "t0")), message(back("x", "t0"), role="user", message_id="m0")]
+        (told,) = of(parsed(*read, message(asked("write", write)), message(back(), role="user")), "file_changed")
+        assert (told["change"], told.get("added")) == ("modified", None)
+
+
 def test_edits_are_changed_files() -> None:
     for given in (
         {"path": "f", "before": "a", "after": "b\nc"},
@@ -130,8 +140,6 @@ def test_edits_are_changed_files() -> None:
     ):
         (told,) = of(ran("developer__text_editor", given, back()), "file_changed")
         assert (told["path"], told["change"], told["added"], told["removed"]) == ("f", "modified", 2, 1)
-    (told,) = of(ran("write", {"path": "f", "content": "x\n"}, back()), "file_changed")
-    assert "added" not in told
     view = ran("developer__text_editor", {"command": "view", "path": "f"}, back())
     assert of(view, "file_changed") == []
     assert of(view, "agent_tool_call")[0]["kind"] == "read"

@@ -90,6 +90,13 @@ def test_an_error_is_known_by_what_the_program_tells_the_model() -> None:
     assert "exit_code" not in of(ran("ReadFile", {"path": "x"}, "<system>ERROR: no</system>"), "agent_tool_result")[0]
 
 
+def test_a_written_file_that_the_run_has_met_is_modified_and_not_counted() -> None:
+    write = call("WriteFile", {"path": "/w/f", "content": "a\n"}, "c2")
+    lines = [says("", call("ReadFile", {"path": "/w/f"})), back("x"), says("", write), back("ok", "c2")]
+    (told,) = of(parsed(*lines), "file_changed")
+    assert (told["change"], told.get("added")) == ("modified", None)
+
+
 def test_edits_are_changed_files() -> None:
     edit = {"path": "/w/f", "edit": {"old": "a", "new": "b\nc"}}
     (told,) = of(ran("StrReplaceFile", edit), "file_changed")
@@ -101,7 +108,8 @@ def test_edits_are_changed_files() -> None:
     assert "added" not in of(ran("StrReplaceFile", every), "file_changed")[0]
     appended = {"path": "/w/f", "content": "a\nb\n", "mode": "append"}
     assert of(ran("WriteFile", appended), "file_changed")[0]["added"] == 2
-    assert "added" not in of(ran("WriteFile", {"path": "/w/f", "content": "a\n"}), "file_changed")[0]
+    (told,) = of(ran("WriteFile", {"path": "/w/f", "content": "a\n"}), "file_changed")
+    assert (told["change"], told["added"], told["removed"]) == ("created", 1, 0)
     assert of(ran("WriteFile", appended, "<system>ERROR: no</system>"), "file_changed") == []
 
 

@@ -151,8 +151,11 @@ def test_an_edit_is_a_changed_file() -> None:
     assert of(parsed(START, call("edit", given), back("edit", "no match", failed=True)), "file_changed") == []
 
 
-def test_of_a_written_file_nobody_says_what_was_there() -> None:
-    (told,) = of(parsed(START, call("write", {"path": "/w/n", "content": "a\n"}), back("write")), "file_changed")
+def test_a_written_file_is_new_unless_the_run_has_met_it() -> None:
+    wrote = [call("write", {"path": "/w/n", "content": "a\n"}), back("write")]
+    (told,) = of(parsed(START, *wrote), "file_changed")
+    assert (told["change"], told["added"], told["removed"]) == ("created", 1, 0)
+    (told,) = of(parsed(START, call("read", {"path": "/w/n"}, "t0"), back("read", "x", "t0"), *wrote), "file_changed")
     assert (told["change"], told.get("added")) == ("modified", None)
 
 
@@ -199,6 +202,7 @@ def test_a_failed_end_without_a_retry_is_a_failed_turn() -> None:
     for lines in ([START, broken, DONE], [SESSION, START, broken, DONE, {"type": "agent_settled"}]):
         events = parsed(*lines)
         assert [p["error"] for p in of(events, "run_iteration")] == ["bad key"]
+        assert [(p["rank"], p["message"]) for p in of(events, "error")] == [("agent", "bad key"), ("turn", "bad key")]
         assert types(events)[-1] == "run_failed"
     gave_up = {"type": "auto_retry_end", "success": False, "attempt": 3, "finalError": "still overloaded"}
     events = parsed(START, broken, DONE, retry(), START, broken, DONE, gave_up)

@@ -243,6 +243,13 @@ def test_an_api_that_failed_is_a_warning_because_it_may_be_asked_again() -> None
     assert told == {"rank": "warning", "message": "the API failed: 429 slow down", "code": "429"}
 
 
+def test_a_file_that_ends_with_a_failure_of_the_api_has_failed() -> None:
+    event = {"event.name": "qwen-code.api_error", "error_message": "429 slow down", "status_code": 429}
+    failure = system("ui_telemetry", uiEvent=event)
+    assert of(parsed(user(text("x")), failure), "run_failed")[0]["error"] == "the API failed: 429 slow down"
+    assert types(parsed(user(text("x")), failure, assistant(text("ok"))))[-1] == "run_completed"
+
+
 def test_small_records_are_told_or_silent() -> None:
     events = parsed(
         user(text("x")),

@@ -172,8 +172,10 @@ class Acp(Account):
         code = whole(problem.get("code"))
         known = str(code) if code is not None else ""
         if method == "session/prompt":
-            reason = "cancelled" if code == _CANCELLED else ""
-            return self._turn_ended(stamp, ok=False, failed=said, code=known, reason=reason)
+            if code == _CANCELLED:
+                return self._turn_ended(stamp, ok=False, failed=said, code=known, reason="cancelled")
+            why = error("agent", said, stamp.at, code=known)  # a turn that only went badly has a reason to stop
+            return [*why, *self._turn_ended(stamp, ok=False, failed=said, code=known, reason="")]
         rank = "warning" if method.startswith(("fs/", "terminal/", "elicitation/")) else "agent"
         return error(
             "warning" if rank == "warning" else "agent", f"{method}: {said}" if method else said, stamp.at, code=known

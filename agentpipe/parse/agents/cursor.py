@@ -17,6 +17,7 @@ from agentpipe.parse.vocabulary.account import Account
 from agentpipe.parse.vocabulary.content import flat, media_of, shortened
 from agentpipe.parse.vocabulary.drafts import error, log
 from agentpipe.parse.vocabulary.fields import mapping, number, string, whole
+from agentpipe.parse.vocabulary.files import FilesMet
 from agentpipe.parse.vocabulary.stamp import Stamp
 from agentpipe.parse.vocabulary.titles import title_of
 from agentpipe.parse.vocabulary.usage import tokens, update
@@ -58,7 +59,7 @@ class Cursor(Account):
         self._all: list[str] = []  # every whole text of the turn, which a recap may join
         self._unnamed: list[str] = []  # made-up ids of calls that came without one
         self._calls_made = 0
-        self._met: set[str] = set()  # paths of files that the run has read or written
+        self._met = FilesMet()
 
     @staticmethod
     def recognises(found: Mapping[str, JSON]) -> Sureness:
@@ -250,14 +251,12 @@ class Cursor(Account):
             whole=media_of(result.body.get("content")), failed=result.failed,
         )  # fmt: skip
         paths = {path for path in (string(result.body.get("path")), string(tool.given.get("path"))) if path}
+        known = result.ok and self._met.meet(*paths)
         if result.ok and tool.name in FILE_TOOLS:
-            known = not paths.isdisjoint(self._met)
             out += file_of(stamp, call_id, tool, result.body, self.limit, known=known)
         elif result.ok and tool.name == TODO_TOOL:
             steps = steps_of(tool.given, result.body)
             out += self.plans.replaced(steps, stamp.scope, stamp.at) if steps else []
-        if result.ok:
-            self._met |= paths
         return out
 
     # ---- the end

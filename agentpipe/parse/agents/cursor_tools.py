@@ -11,7 +11,7 @@ from agentpipe.event import JSON, decode
 from agentpipe.parse.adapter import Draft
 from agentpipe.parse.vocabulary.content import flat
 from agentpipe.parse.vocabulary.fields import items, mapping, number, string, whole
-from agentpipe.parse.vocabulary.files import changed, counted, edited, lines_of
+from agentpipe.parse.vocabulary.files import changed, counted, edited, lines_of, written
 from agentpipe.parse.vocabulary.plans import step
 from agentpipe.parse.vocabulary.stamp import Stamp
 from agentpipe.progress import Step
@@ -201,10 +201,7 @@ def _written(
     stamp: Stamp, path: str, tool_use_id: str, given: dict[str, JSON], body: dict[str, JSON], *, known: bool
 ) -> Draft:
     """A whole file; the source does not say whether it was there before."""
-    if known:
-        return changed(stamp, path, "modified", tool_use_id)
-    text = given.get("fileText")
     lines = whole(body.get("linesCreated"))
-    if lines is None and type(text) is str:
-        lines = len(lines_of(text))
-    return changed(stamp, path, "created", tool_use_id, counts=(lines, 0) if lines is not None else None)
+    if lines is None or known:
+        return written(stamp, path, tool_use_id, given.get("fileText"), met=known)
+    return changed(stamp, path, "created", tool_use_id, counts=(lines, 0))

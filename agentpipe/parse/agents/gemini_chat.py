@@ -65,6 +65,7 @@ class GeminiChat(Account):
         # changing
         self._told: dict[str, None] = {}  # texts, calls, results and tokens, by what they are and their id
         self._places: dict[str, list[tuple[TextType, int]]] = {}  # the texts of each message, in order
+        self._problem = ""  # the error that was the last thing said
 
     @staticmethod
     def recognises(found: Mapping[str, JSON]) -> Sureness:
@@ -96,9 +97,12 @@ class GeminiChat(Account):
         return [*before, *told] if before else told
 
     def outcome(self) -> Outcome:
-        """A chat says what was used, not how it ended."""
+        """A chat says what was used, not how it ended; one whose last word is an error has failed."""
         counts = self.turns.totals.counts
-        return Outcome(None, False, None, {"usage": counts} if counts else {})
+        fields: dict[str, JSON] = {"usage": counts} if counts else {}
+        if self._problem:
+            return Outcome(False, False, None, {**fields, "error": shortened(self._problem, self.limit)})
+        return Outcome(None, False, None, fields)
 
     def _line(self, found: Part, stamp: Stamp, moment: Moment) -> list[Draft]:
         if "projectHash" in found or "$set" in found:
@@ -113,6 +117,8 @@ class GeminiChat(Account):
         kind = found.get("type")
         reader = _READERS.get(kind) if type(kind) is str else None
         if reader is not None and type(found.get("id")) is str:
+            if kind in ("error", "gemini", "user"):
+                self._problem = (flat(found.get("content")) or "unknown error") if kind == "error" else ""
             return reader(self, found, stamp)
         return [self.raw(stamp, f"unknown type {shortened(string(kind), 100)!r}", found)]
 

@@ -12,7 +12,7 @@ from agentpipe.parse.adapter import Draft
 from agentpipe.parse.vocabulary import titles
 from agentpipe.parse.vocabulary.calls import Call
 from agentpipe.parse.vocabulary.fields import items, mapping, string, whole
-from agentpipe.parse.vocabulary.files import changed, counted, edited, lines_of
+from agentpipe.parse.vocabulary.files import FilesMet, changed, counted, edited, lines_of
 from agentpipe.parse.vocabulary.plans import Plans, step
 from agentpipe.parse.vocabulary.stamp import Stamp
 
@@ -23,9 +23,6 @@ __all__ = ["CANCELLED", "Effects", "exit_code_of", "keeps_input", "kind_of", "ti
 
 #: What the program says in place of a result when the user broke a call off; its status may still be ``success``.
 CANCELLED = "[Operation Cancelled]"
-
-#: Files remembered as met: an agent comes back soon to what it works on.
-_REMEMBERED = 4096
 
 _WRITES = frozenset({"write_file"})
 _EDITS = frozenset({"edit", "replace"})
@@ -115,7 +112,7 @@ class Effects:
         self._plans = plans
         self._limit = limit
         # changing
-        self._met: dict[str, None] = {}  # files that the run has read or written, the latest last
+        self._met = FilesMet()
 
     def of(self, stamp: Stamp, tool_use_id: str, call: Call, text: str, shown: JSON = None) -> list[Draft]:
         """*call* succeeded and said *text*; *shown* is what the tool displays, when the source has it."""
@@ -130,7 +127,7 @@ class Effects:
         path = string(call.input.get("file_path")) or string(call.input.get("absolute_path"))
         if not path:
             return []
-        met = self._has_met(path)
+        met = self._met.meet(path)
         if call.name in _READS:
             return []
         display = mapping(shown)
@@ -139,15 +136,6 @@ class Effects:
         counts = counted(diff) if diff else _told(mapping(display.get("diffStat"))) or _counts(call, change)
         patch = diff[diff.find("@@") :] if "@@" in diff else ""
         return [changed(stamp, path, change, tool_use_id, counts=counts, patch=patch, limit=self._limit)]
-
-    def _has_met(self, path: str) -> bool:
-        """Whether the run has met the file before; it has now."""
-        met = path in self._met
-        self._met.pop(path, None)
-        self._met[path] = None
-        if len(self._met) > _REMEMBERED:
-            del self._met[next(iter(self._met))]
-        return met
 
 
 def _change(call: Call, text: str, display: dict[str, JSON], met: bool) -> "Change":

@@ -18,7 +18,7 @@ from agentpipe.parse.vocabulary.calls import Call
 from agentpipe.parse.vocabulary.content import flat, media_of, shortened
 from agentpipe.parse.vocabulary.drafts import error, log
 from agentpipe.parse.vocabulary.fields import items, mapping, number, string, whole
-from agentpipe.parse.vocabulary.files import changed, counted, edited, lines_of
+from agentpipe.parse.vocabulary.files import FilesMet, changed, counted, edited, lines_of, written
 from agentpipe.parse.vocabulary.stamp import Stamp
 from agentpipe.parse.vocabulary.texts import TextType
 from agentpipe.parse.vocabulary.titles import title_of
@@ -48,7 +48,7 @@ _KINDS: "dict[str, Kind]" = {
     "web_scrape": "fetch",
     "write": "edit",
 }
-_FILE_TOOLS = frozenset({"edit", "text_editor", "write"})
+_FILE_TOOLS = frozenset({"edit", "read", "text_editor", "write"})
 _TODO_TOOL = "todo_write"
 
 #: The blocks of a message that are texts, and the field that holds each.
@@ -83,6 +83,7 @@ class Goose(Account):
         self._said = ""  # the agent's last whole text
         self._problem = ""  # why the run failed
         self._latest_s = 0.0
+        self._met = FilesMet()
 
     @staticmethod
     def recognises(found: Mapping[str, JSON]) -> Sureness:
@@ -244,8 +245,24 @@ class Goose(Account):
             if _short(call.name) == _TODO_TOOL:
                 steps = steps_of(string(call.input.get("content")))
                 return out + (self.plans.replaced(steps, stamp.scope, stamp.at) if steps else [])
-            out += _file(stamp, call_id, call)
+            out += self._file(stamp, call_id, call)
         return out
+
+    def _file(self, stamp: Stamp, call_id: str, call: Call) -> list[Draft]:
+        """The file that a successful call changed, if it did."""
+        given, name = call.input or {}, _short(call.name)
+        path, command = string(given.get("path")), string(given.get("command"))
+        if not path:
+            return []
+        met = self._met.meet(path)
+        if name == "read" or command == "view":
+            return []
+        if name == "write" or command == "write":
+            return [written(stamp, path, call_id, given.get("content", given.get("file_text")), met=met)]
+        diff = string(given.get("diff"))
+        if diff:
+            return [changed(stamp, path, "modified", call_id, counts=counted(diff), patch=diff)]
+        return [changed(stamp, path, "modified", call_id, counts=_edits(given, command))]
 
     def _question(self, block: _Found, stamp: Stamp) -> list[Draft]:
         asked = mapping(block.get("data")) or block
@@ -303,22 +320,12 @@ def _tokens(found: _Found) -> Tokens:
     )
 
 
-def _file(stamp: Stamp, call_id: str, call: Call) -> list[Draft]:
-    """The file that a successful call changed; of a whole file that was written nobody says what was there before."""
-    given = call.input or {}
-    path, command = string(given.get("path")), string(given.get("command"))
-    if not path or command == "view":
-        return []
-    diff = string(given.get("diff"))
-    if diff:
-        return [changed(stamp, path, "modified", call_id, counts=counted(diff), patch=diff)]
+def _edits(given: _Found, command: str) -> tuple[int, int] | None:
+    """Lines added and removed as the call tells them."""
     old, new = given.get("old_str", given.get("before")), given.get("new_str", given.get("after"))
-    counts = None
     if type(old) is str and type(new) is str:
-        counts = edited(old, new)
-    elif command == "insert" and type(new) is str:
-        counts = len(lines_of(new)), 0
-    return [changed(stamp, path, "modified", call_id, counts=counts)]
+        return edited(old, new)
+    return (len(lines_of(new)), 0) if command == "insert" and type(new) is str else None
 
 
 _READERS: dict[str, Callable[[Goose, _Found, Stamp], list[Draft]]] = {

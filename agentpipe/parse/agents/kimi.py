@@ -18,7 +18,7 @@ from agentpipe.parse.vocabulary.calls import Call
 from agentpipe.parse.vocabulary.content import flat, media_of, shortened
 from agentpipe.parse.vocabulary.drafts import error, log
 from agentpipe.parse.vocabulary.fields import items, mapping, string
-from agentpipe.parse.vocabulary.files import changed, edited, lines_of
+from agentpipe.parse.vocabulary.files import FilesMet, changed, edited, lines_of, written
 from agentpipe.parse.vocabulary.plans import step
 from agentpipe.parse.vocabulary.stamp import Stamp
 from agentpipe.parse.vocabulary.titles import title_of
@@ -53,7 +53,8 @@ _KINDS: "dict[str, Kind]" = {
     "Write": "edit",
     "WriteFile": "edit",
 }
-_FILE_TOOLS = frozenset({"Edit", "StrReplaceFile", "Write", "WriteFile"})
+_EDITS, _WRITES = frozenset({"Edit", "StrReplaceFile"}), frozenset({"Write", "WriteFile"})
+_FILE_TOOLS = _EDITS | _WRITES | {"Read", "ReadFile"}
 _TODO_TOOLS = frozenset({"SetTodoList", "TodoList"})
 
 #: What the program adds to a tool's result for the model; an error begins so.
@@ -73,6 +74,7 @@ class Kimi(Account):
         self._messages = 0
         self._said = ""  # the last answer
         self._calls_made = 0
+        self._met = FilesMet()
 
     @staticmethod
     def recognises(found: Mapping[str, JSON]) -> Sureness:
@@ -198,7 +200,23 @@ class Kimi(Account):
             rows = [mapping(row) for row in items(call.input.get("todos"))]
             steps = [step(row.get("title") or row.get("content"), _status(row)) for row in rows]
             return out + (self.plans.replaced(steps, stamp.scope, stamp.at) if steps else [])
-        return out + _file(stamp, call_id, call)
+        return out + self._file(stamp, call_id, call)
+
+    def _file(self, stamp: Stamp, call_id: str, call: Call) -> list[Draft]:
+        """The file that a successful call changed, if it did."""
+        given = call.input or {}
+        path = string(given.get("path")) or string(given.get("file_path"))
+        if not path:
+            return []
+        met = self._met.meet(path)
+        if call.name in _EDITS:
+            return [changed(stamp, path, "modified", call_id, counts=_edits(given))]
+        content = given.get("content")
+        if call.name not in _WRITES:
+            return []
+        if given.get("mode") == "append" and type(content) is str:
+            return [changed(stamp, path, "modified", call_id, counts=(len(lines_of(content)), 0))]
+        return [written(stamp, path, call_id, content, met=met)]
 
 
 def _is_side_question(found: Mapping[str, JSON]) -> bool:
@@ -255,20 +273,6 @@ def _exit_code(text: str) -> int | None:
     place = told.find(_FAILED_WITH)
     said = told[place + len(_FAILED_WITH) :].rstrip(". \n").split(".", 1)[0] if place >= 0 else ""
     return int(said) if said.isascii() and said.lstrip("-").isdecimal() and len(said) < 12 else None
-
-
-def _file(stamp: Stamp, call_id: str, call: Call) -> list[Draft]:
-    """The file that a successful call changed; of a whole file that was written nobody says what was there before."""
-    given = call.input or {}
-    path = string(given.get("path")) or string(given.get("file_path"))
-    if not path:
-        return []
-    counts: tuple[int, int] | None = None
-    if call.name in ("Edit", "StrReplaceFile"):
-        counts = _edits(given)
-    elif given.get("mode") == "append" and type(given.get("content")) is str:
-        counts = len(lines_of(given["content"])), 0
-    return [changed(stamp, path, "modified", call_id, counts=counts)]
 
 
 def _edits(given: _Found) -> tuple[int, int] | None:

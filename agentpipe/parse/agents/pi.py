@@ -18,7 +18,7 @@ from agentpipe.parse.vocabulary.calls import Call
 from agentpipe.parse.vocabulary.content import flat, media_of, shortened
 from agentpipe.parse.vocabulary.drafts import error, log
 from agentpipe.parse.vocabulary.fields import items, mapping, number, string, whole
-from agentpipe.parse.vocabulary.files import changed, counted, edited
+from agentpipe.parse.vocabulary.files import FilesMet, changed, counted, edited, written
 from agentpipe.parse.vocabulary.stamp import Stamp
 from agentpipe.parse.vocabulary.texts import TextType
 from agentpipe.parse.vocabulary.titles import title_of
@@ -67,7 +67,7 @@ _KINDS: "dict[str, Kind]" = {
     "web_search": "fetch",
     "write": "edit",
 }
-_FILE_TOOLS = frozenset({"edit", "write"})
+_FILE_TOOLS = frozenset({"edit", "read", "write"})
 
 _EXIT = "Command exited with code "
 
@@ -101,6 +101,7 @@ class Pi(Account):
         self._turn: Tokens = {}  # used since the last turn's end
         self._turn_cost: float | None = None
         self._last: _Found = {}  # the last message of the assistant
+        self._met = FilesMet()
         self._failed: tuple[Stamp, str] | None = None  # an end that a retry may follow
 
     @staticmethod
@@ -138,7 +139,8 @@ class Pi(Account):
             return [self.raw(stamp, f"unknown type {shortened(kind, 100)!r}", found)]
         if self._failed is None or kind == "auto_retry_start":
             return reader(self, found, stamp)
-        return self._turn_failed() + reader(self, found, stamp)
+        gave_up = kind == "auto_retry_end" and found.get("success") is False  # which says itself why
+        return self._turn_failed(known=gave_up) + reader(self, found, stamp)
 
     def finish(self, moment: Moment) -> list[Draft]:
         """Tell the end that no retry followed, and whole the texts that were cut."""
@@ -266,8 +268,24 @@ class Pi(Account):
         status = None if ok or call.kind != "execute" else _exit_code(text)
         out = self.calls.result(stamp, call_id, call, text, ok=ok, exit_code=status, whole=media_of(content))
         if ok and call.input is not None:
-            out += _file(stamp, call_id, call, mapping(result.get("details")), self.limit)
+            out += self._file(stamp, call_id, call, mapping(result.get("details")))
         return out
+
+    def _file(self, stamp: Stamp, call_id: str, call: Call, details: _Found) -> list[Draft]:
+        """The file that a successful call changed, if it did."""
+        given = call.input or {}
+        path = string(given.get("path")) or string(given.get("file_path"))
+        if not path:
+            return []
+        met = self._met.meet(path)
+        if call.name != "edit":
+            return [written(stamp, path, call_id, given.get("content"), met=met)] if call.name == "write" else []
+        shown, patch = string(details.get("diff")), string(details.get("patch"))
+        if "@@" not in shown:  # mostly it is lines with their numbers, for people
+            counts = counted(shown) if shown else _edits(given)
+        else:
+            counts, patch = counted(shown), patch or shown
+        return [changed(stamp, path, "modified", call_id, counts=counts, patch=patch, limit=self.limit)]
 
     # ---- the end
 
@@ -296,12 +314,14 @@ class Pi(Account):
             stop_reason=reason,
         )  # fmt: skip
 
-    def _turn_failed(self) -> list[Draft]:
+    def _turn_failed(self, *, known: bool = False) -> list[Draft]:
+        """The model's API has failed for good, and with it the turn; *known* when the next line tells the first."""
         if self._failed is None:
             return []
         stamp, said = self._failed
         self._failed = None
-        return self._turn_ended(stamp, ok=False, failed=said)
+        why = [] if known else error("agent", said, stamp.at)
+        return [*why, *self._turn_ended(stamp, ok=False, failed=said)]
 
     def _retry(self, found: _Found, stamp: Stamp) -> list[Draft]:
         self._failed = None
@@ -340,21 +360,6 @@ def _exit_code(text: str) -> int | None:
     place = text.rfind(_EXIT)
     said = text[place + len(_EXIT) :].strip() if place >= 0 else ""
     return int(said) if said.isascii() and said.isdecimal() and len(said) < 12 else None
-
-
-def _file(stamp: Stamp, call_id: str, call: Call, details: _Found, limit: int) -> list[Draft]:
-    """The file that a successful call changed; of a whole file that was written nobody says what was there before."""
-    given = call.input or {}
-    path = string(given.get("path")) or string(given.get("file_path"))
-    if not path:
-        return []
-    if call.name == "write":
-        return [changed(stamp, path, "modified", call_id)]
-    shown, patch = string(details.get("diff")), string(details.get("patch"))
-    if "@@" not in shown:  # mostly it is lines with their numbers, for people
-        counts = counted(shown) if shown else _edits(given)
-        return [changed(stamp, path, "modified", call_id, counts=counts, patch=patch, limit=limit)]
-    return [changed(stamp, path, "modified", call_id, counts=counted(shown), patch=patch or shown, limit=limit)]
 
 
 def _edits(given: _Found) -> tuple[int, int] | None:

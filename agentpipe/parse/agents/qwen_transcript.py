@@ -57,6 +57,8 @@ class QwenTranscript(Account):
         # given
         self._wholes = not options.no_contents
         self._effects = Effects(self.plans, options.max_content)
+        # changing
+        self._problem = ""  # why the API failed, when nothing came after that
 
     @staticmethod
     def recognises(found: Mapping[str, JSON]) -> Sureness:
@@ -88,15 +90,20 @@ class QwenTranscript(Account):
         if reader is None:
             told = [self.raw(stamp, f"unknown type {shortened(string(kind), 100)!r}", found)]
         else:
+            if kind != "system":
+                self._problem = ""
             told = reader(self, found, stamp)
         return [*before, *told] if before else told
 
     def outcome(self) -> Outcome:
-        """Only newer versions say how a turn ended; else a session file says what was used."""
+        """Only newer versions say how a turn ended; else a file that ends with a failure of the API has failed."""
         if self.turns.count:
             return self.turns.outcome()
         counts = self.turns.totals.counts
-        return Outcome(None, False, None, {"usage": counts} if counts else {})
+        fields: dict[str, JSON] = {"usage": counts} if counts else {}
+        if self._problem:
+            return Outcome(False, False, None, {**fields, "error": shortened(self._problem, self.limit)})
+        return Outcome(None, False, None, fields)
 
     def _begins(self, found: Part) -> None:
         """The first record: the session, or the sub-agent whose own file this is."""
@@ -180,7 +187,10 @@ class QwenTranscript(Account):
             return self._turn(payload, stamp)
         reader = _SUBTYPES.get(subtype)
         if reader is not None:
-            return reader(payload, stamp.at)
+            told = reader(payload, stamp.at)
+            if subtype == "ui_telemetry" and told:
+                self._problem = string(told[0].payload["message"])
+            return told
         return [self.raw(stamp, f"unknown subtype {shortened(subtype, 100)!r}", found)]
 
     def _turn(self, payload: Part, stamp: Stamp) -> list[Draft]:

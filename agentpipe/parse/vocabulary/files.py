@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from agentpipe.event import JSON
     from agentpipe.payload import Change  # a name for mypy alone: its import is paid at start-up
 
-__all__ = ["changed", "counted", "edited", "lines_of"]
+__all__ = ["FilesMet", "changed", "counted", "edited", "lines_of", "written"]
+
+#: Files remembered as met: an agent comes back soon to what it works on.
+_REMEMBERED = 4096
 
 
 def changed(
@@ -40,6 +43,35 @@ def changed(
     if patch and size_of(patch) <= limit:
         payload["patch"] = patch
     return Draft("file_changed", payload, stamp.at, stamp.scope)
+
+
+class FilesMet:
+    """The files that a run has read or written. Most agents do not say whether a file that they wrote whole was there
+    before: it counts as new when the run has not met it.
+    """
+
+    def __init__(self) -> None:
+        self._paths: dict[str, None] = {}  # the latest last
+
+    def meet(self, *paths: str) -> bool:
+        """Whether the run has met the file before, by any of its *paths*; it has now."""
+        met = any(path in self._paths for path in paths)
+        for path in paths:
+            self._paths.pop(path, None)
+            self._paths[path] = None
+        while len(self._paths) > _REMEMBERED:
+            del self._paths[next(iter(self._paths))]
+        return met
+
+
+def written(stamp: Stamp, path: str, tool_use_id: str, content: "JSON", *, met: bool) -> Draft:
+    """A file was written whole: created, with the lines of *content*; when it was *met* before, nobody says what was
+    there, and nothing is counted.
+    """
+    if met:
+        return changed(stamp, path, "modified", tool_use_id)
+    counts = (len(lines_of(content)), 0) if type(content) is str else None
+    return changed(stamp, path, "created", tool_use_id, counts=counts)
 
 
 def edited(old: str, new: str) -> tuple[int, int]:
