@@ -1,14 +1,14 @@
 """The saved logs that the tests read: where they lie, and whose they are.
 
 Third-party logs and the recordings of real agents lie beside the repository and may be absent; our own recordings are
-in it (``tests/agents/recordings``).
+in it (``tests/agents/recordings``), and so is a short made-up log of every format (``examples``).
 """
 
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["LOGS", "Log", "shared_logs"]
+__all__ = ["EXAMPLES", "LOGS", "Log", "shared_logs"]
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared"
@@ -68,3 +68,6 @@ def _format(name: str) -> str:
 
 
 LOGS = shared_logs()
+
+#: A short story in every format, made up: always here.
+EXAMPLES = [Log(path, path.stem) for path in sorted((Path(__file__).parent / "examples").glob("*.jsonl"))]

@@ -383,3 +383,9 @@ def test_a_log_that_starts_in_the_middle_is_recognised() -> None:
         parse = stage()
         parsed_bytes(encoded(lines[start:]), parse)
         assert set(parse.report()["formats"].values()) == {"gemini"}
+
+
+def test_the_result_of_a_turn_is_the_last_text_because_the_end_does_not_say_it() -> None:
+    said = [line("message", role="assistant", content=part, delta=True) for part in ("Al", "l done.")]
+    events = parsed(init(), *said, result(), line("message", role="user", content="more"), result())
+    assert [turn.get("result") for turn in of(events, "run_iteration")] == ["All done.", None]

@@ -41,6 +41,7 @@ class Gemini(Account):
         # changing
         self._messages = 0
         self._speaking = ""  # the id of the agent's message that goes on
+        self._answer = ""  # the agent's last whole text of the turn: the stream's end does not repeat it
         self._broken = ""  # the last error line since a turn ended
 
     @staticmethod
@@ -91,13 +92,17 @@ class Gemini(Account):
             self._speaking = self._next()
         if part:
             return self.texts.part(stamp, "agent_output", self._speaking, text)
-        name, self._speaking = self._speaking, ""
-        return self.texts.final(stamp, "agent_output", name, text)
+        return self._whole(stamp, text)
 
     def _silence(self, stamp: Stamp) -> list[Draft]:
         """Somebody else has the word: the agent's message was whole."""
+        return self._whole(stamp) if self._speaking else []
+
+    def _whole(self, stamp: Stamp, text: str | None = None) -> list[Draft]:
         name, self._speaking = self._speaking, ""
-        return self.texts.final(stamp, "agent_output", name) if name else []
+        told = self.texts.final(stamp, "agent_output", name, text)
+        self._answer = string(told[0].payload["text"]) if told else self._answer
+        return told
 
     def _next(self) -> str:
         self._messages += 1
@@ -142,14 +147,14 @@ class Gemini(Account):
     def _turn(self, stamp: Stamp, found: _Found, counts: Tokens, took_ms: int | None) -> list[Draft]:
         """The end of the turn; the stats are the session's."""
         problem, broken = mapping(found.get("error")), self._broken
-        self._broken = ""
+        answer, self._broken, self._answer = self._answer, "", ""
         grown, _ = self.turns.totals.grown(counts)
         failed = string(problem.get("message"))
         told = self.turns.ended(
             stamp,
             ok=found.get("status") != "error" and not problem and not broken,
             failed=failed or broken,
-            result=string(found.get("response")),
+            result=string(found.get("response")) or answer,
             code=_code(problem),
             usage=grown,
             duration_ms=took_ms or None,
