@@ -59,17 +59,19 @@ class Input:
         self._last[name] = self.current = owner
         return owner
 
-    def is_line(self, found: dict[str, JSON]) -> bool:
-        """Whether *found* surely is a line of somebody's: of the agent that speaks here, or of no other than one."""
-        run = self.current
+    def sureness(self, found: dict[str, JSON]) -> Sureness:
+        """How surely *found* is a line: of the agent that speaks here, or, while nobody does, of no other than one."""
         if is_event(found):
-            return True
-        if run is not None and run.decided and adapter(run.decided).recognises(found) is not Sureness.NO:
-            return True
-        name = recognised(found)
+            return Sureness.SURE
+        run = self.current
+        name = run.decided if run is not None and run.decided else recognised(found)
         if name is None:
-            return False
-        return adapter(name).recognises(found) is Sureness.SURE or bool(adapter(name).session_of(found))
+            return Sureness.NO
+        own = adapter(name)
+        sureness = own.recognises(found)
+        if sureness is Sureness.LIKELY and (run is None or not run.decided) and not own.session_of(found):
+            return Sureness.NO
+        return sureness
 
     def _format_of(self, found: JSON, run: Run) -> str | None:
         """The format of *found*: that of *run*, unless it surely is another's or of a session of another's; None while

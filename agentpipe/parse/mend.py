@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from agentpipe.event import JSON, decode
+from agentpipe.parse.adapter import Sureness
 from agentpipe.parse.agents.plain import without_ansi
 
 __all__ = ["Mended", "parts_of"]
 
-#: Tells whether a decoded object is surely a line of an agent.
-IsLine = Callable[[dict[str, JSON]], bool]
+#: Tells how surely a decoded object is a line of the agent that speaks.
+Judge = Callable[[dict[str, JSON]], Sureness]
 
 #: Places in one line at which an object is looked for: a line has one or two, and each look costs its length.
 _MOST_PLACES = 64
@@ -31,8 +32,8 @@ _NO_MARK = frozenset('"{}\\')
 
 
 class Mended(NamedTuple):
-    """What a broken line holds: whole lines in their order, the text that is none, and the beginning of a line whose
-    rest may come next (``torn``).
+    """What a broken line begins with: whole lines in their order; the *rest*, which may hold more; or the beginning of
+    a line whose rest may come with the next one (*torn*).
     """
 
     lines: list[dict[str, JSON]]
@@ -40,57 +41,47 @@ class Mended(NamedTuple):
     torn: str = ""
 
 
-def parts_of(text: str, torn: str, is_line: IsLine) -> Mended | None:
-    """The parts of *text*, a line that is no JSON and may be the rest of *torn*, which was broken off right before;
-    None when none of it is surely a line.
+def parts_of(text: str, torn: str, judge: Judge) -> Mended | None:
+    """The first parts of *text*, which is no line as it is and may be the rest of *torn*, which was broken off right
+    before; None when it holds nothing that is surely a line.
     """
-    whole = _joined(torn, text, is_line) if torn else None
-    return Mended([whole]) if whole is not None else _mended(text, is_line)
+    whole = _joined(torn, text, judge) if torn else None
+    if whole is not None:
+        return Mended([whole])
+    return _parts(text, judge) if '{"' in text else None
 
 
-def _mended(text: str, is_line: IsLine) -> Mended | None:
-    if '{"' not in text:
-        return None
+def _parts(text: str, judge: Judge) -> Mended | None:
+    likely: Mended | None = None  # a part of the outer line may look like a line: one that surely is goes before
     for start in _places(text):
         head = text[:start]
         broken = head[:1] == "{"
         if not broken and not _is_mark(_ink(head)):
-            return None  # and what is before the next place is no mark either
+            continue
         found, end = _whole(text, start)
-        if found is None or not is_line(found):
+        sureness = judge(found) if found is not None else Sureness.NO
+        if found is None or sureness is Sureness.NO:
             continue
         tail = text[end:]
         if not broken:
-            return _with_tail(found, tail, is_line)
-        outer = _joined(head, tail, is_line)
-        if outer is not None:
+            return Mended([found], rest=_ink(tail))
+        outer = _joined(head, tail, judge)
+        if outer is not None and sureness is Sureness.SURE:
             return Mended([found, outer])
-        if not _ink(tail):
-            return Mended([found], head, head)
-    return None
+        if outer is not None:
+            likely = likely or Mended([found, outer])
+        elif sureness is Sureness.SURE and not _ink(tail):  # else it may be a part of a line that was cut
+            return Mended([found], torn=head)
+    return likely
 
 
-def _joined(head: str, tail: str, is_line: IsLine) -> dict[str, JSON] | None:
+def _joined(head: str, tail: str, judge: Judge) -> dict[str, JSON] | None:
     """The line of which *head* and *tail* are the halves, or None."""
     try:
         found = decode((head + tail).encode("utf-8", "surrogatepass"))
     except ValueError:
         return None
-    return found if type(found) is dict and is_line(found) else None
-
-
-def _with_tail(found: dict[str, JSON], tail: str, is_line: IsLine) -> Mended:
-    """*found* and what follows it: nothing, more lines, or text."""
-    tail = _ink(tail)
-    if not tail:
-        return Mended([found])
-    more = _mended(tail, is_line) or _alone(tail, is_line)
-    return more._replace(lines=[found, *more.lines]) if more is not None else Mended([found], tail)
-
-
-def _alone(text: str, is_line: IsLine) -> Mended | None:
-    found = _joined(text, "", is_line) if text[0] == "{" else None
-    return Mended([found]) if found is not None else None
+    return found if type(found) is dict and judge(found) is not Sureness.NO else None
 
 
 def _ink(text: str) -> str:
@@ -103,14 +94,15 @@ def _is_mark(head: str) -> bool:
 
 
 def _places(text: str) -> Iterator[int]:
-    """Where an object may begin: the first bracket, and wherever one begins with its type, as nearly all lines do."""
-    first = text.index('{"')
-    yield first
-    for count, place in enumerate(re.finditer(r'\{"type"\s*:', text)):
-        if count >= _MOST_PLACES:
-            return
-        if place.start() != first:
-            yield place.start()
+    """Where an object may begin: first wherever one begins with its type, as nearly all lines do, then anywhere."""
+    seen: set[int] = set()
+    for pattern in (r'\{"type"\s*:', r'\{"'):
+        for count, place in enumerate(re.finditer(pattern, text)):
+            if count >= _MOST_PLACES:
+                break
+            if place.start() not in seen:
+                seen.add(place.start())
+                yield place.start()
 
 
 def _whole(text: str, start: int) -> tuple[dict[str, JSON] | None, int]:

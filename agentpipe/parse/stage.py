@@ -135,16 +135,15 @@ class Parse(BaseStage):
 
     def _line(self, event: Event, moment: Moment, out: list[Event]) -> None:
         line = event.line
-        if event.type and event.type == "gap" and not event.run_id:
+        if event.type == "gap" and not event.run_id:
             self._oversize(event, moment, out)
-            return
-        if line[:1] == b"{" or line.lstrip()[:1] in _BRACKETS:
+        elif line[:1] == b"{" or line.lstrip()[:1] in _BRACKETS:
             try:
                 found = decode(line)
             except ValueError as error:
                 self._not_json(line, str(error), moment, out)
                 return
-            if type(found) is dict and "payload" in found and is_event(found):
+            if "payload" in found and type(found) is dict and is_event(found):
                 self._event(found, line, moment, out)
             else:
                 _run_of(self._bare, found, moment).json(found, moment, len(line), out)
@@ -167,30 +166,30 @@ class Parse(BaseStage):
         self._text(self._bare, text, moment, out)
 
     def _text(self, source: Input, text: str, moment: Moment, out: list[Event]) -> None:
-        """A line that is no JSON, unless whole lines stand in it."""
+        """A line that is no JSON, unless whole lines stand in it; they are counted as the one that it is."""
         torn, self._torn = self._torn, ""
         if (torn or '{"' in text) and self._options.format != "plain":
             from agentpipe.parse.mend import parts_of  # only a broken line pays for it
 
-            parts = parts_of(text, torn, source.is_line)
-            if parts is not None:
+            while (parts := parts_of(text, torn, source.sureness)) is not None:
+                for found in parts.lines:
+                    self._found(source, found, moment, out)
+                self._extra += len(parts.lines)
+                text, torn = parts.rest or parts.torn, ""
                 self._torn = parts.torn
-                self._mend(source, parts.lines, parts.rest, moment, out)
-                return
+                if not text:
+                    self._extra -= 1
+                    return
+                if parts.torn:
+                    break
         source.of_nobody(moment).text(text, moment, out)
 
-    def _mend(
-        self, source: Input, lines: Sequence[dict[str, JSON]], rest: str, moment: Moment, out: list[Event]
-    ) -> None:
-        """Tell the *lines* that stood in one, which is counted as one, and the *rest* of it, which is text."""
-        self._extra += len(lines) - (not rest)
-        for found in lines:
-            if is_event(found):
-                self._event(found, encode(found), moment, out)
-            else:
-                _run_of(source, found, moment).json(found, moment, len(encode(found)), out)
-        if rest:
-            source.of_nobody(moment).text(rest, moment, out)
+    def _found(self, source: Input, found: dict[str, JSON], moment: Moment, out: list[Event]) -> None:
+        """A line that stood in a broken one."""
+        if is_event(found):
+            self._event(found, encode(found), moment, out)
+        else:
+            _run_of(source, found, moment).json(found, moment, len(encode(found)), out)
 
     def _refuses(self, text: str, problem: str, place: int = 1) -> bool:
         """Whether a line that begins like JSON and is none ends a strict input."""
@@ -253,7 +252,7 @@ class Parse(BaseStage):
         del self._processes[run_id]
 
     def _oversize(self, event: Event, moment: Moment, out: list[Event]) -> None:
-        """A line over the limit: its head and its size are all that is left of it. Or lines that the source has lost."""
+        """A line over the limit, of which its head and its size are left; or lines that the source has lost."""
         payload = event.payload
         if payload.get("reason") == "source":
             self._bare.of_nobody(moment).kept(payload, moment, out, "gap")

@@ -28,6 +28,7 @@ from tests.parse.lines import (
     types,
     wrapped,
 )
+from tests.parse.logs import LOGS
 
 LINES = [init(), text("one", "m1"), call("Bash", {"command": "ls"}), returned("out"), text("two", "m2"), result()]
 
@@ -224,6 +225,15 @@ def test_what_a_terminal_adds_after_a_line_says_nothing() -> None:
     assert not raws(events)
 
 
+def test_an_empty_line_after_half_a_line_is_counted() -> None:
+    limit = {"type": "rate_limit_event", "rate_limit_info": {"status": "rejected"}, "session_id": SESSION}
+    parse = stage()
+    lines = wrapped([init(), '{"type":"assis' + json.dumps(limit), "", text("one"), result()])
+    parsed_bytes(encoded(lines), parse)
+    report = parse.report()
+    assert report["in"] == len(lines) == sum(report[name] for name in ("sources", "ignored", "raw", "passed_through"))
+
+
 def test_halves_are_not_put_together_by_guess() -> None:
     """The end of one line and that of another would make a line that nobody wrote."""
     one, other = json.dumps(text("the first text", uuid="u1")), json.dumps(text("another text", uuid="u2"))
@@ -332,3 +342,89 @@ def test_what_is_not_known_and_long_is_cut_and_stands_whole_beside() -> None:
     [raw] = of(events, "raw")
     assert raw["data"]["text"].endswith(" bytes]")
     assert json.loads("".join(part["text"] for part in of(events, "content"))) == line
+
+
+# ---- every format
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _samples() -> dict[str, list[bytes]]:
+    """For each format the smallest real log of at least four objects, one a line."""
+    found: dict[str, list[bytes]] = {}
+    real = [log for log in LOGS if "synthetic" not in log.path.name]
+    for log in sorted(real, key=lambda log: log.path.stat().st_size):
+        lines = log.path.read_bytes().split(b"\n")[:-1]
+        if log.format not in found and len(lines) >= 4 and all(map(_is_object, lines)):
+            found[log.format] = lines
+    return found
+
+
+SAMPLES = _samples()
+
+
+@pytest.fixture(params=sorted(SAMPLES))
+def sample(request: pytest.FixtureRequest) -> list[bytes]:
+    return SAMPLES[request.param]
+
+
+def timeless(events: list[Line]) -> list[tuple[str, Any]]:
+    """What is told, without what the time of reading and the numbers of other lines take part in."""
+    apart = ("duration_ms", "ref", "whole")
+    return [(event["type"], {k: v for k, v in event["payload"].items() if k not in apart}) for event in events]
+
+
+needs_logs = pytest.mark.skipif(not SAMPLES, reason="the saved logs (../shared) are not here")
+
+
+@needs_logs
+def test_every_format_is_read_behind_a_mark(sample: list[bytes]) -> None:
+    assert told(b"".join(b"[agent] " + line + b"\n" for line in sample)) == told(b"\n".join(sample) + b"\n")
+
+
+@needs_logs
+def test_every_format_is_read_with_crlf_blank_lines_and_a_mark_of_byte_order(sample: list[bytes]) -> None:
+    assert told(b"\xef\xbb\xbf" + b"\r\n\r\n".join(sample) + b"\r\n") == told(b"\n".join(sample) + b"\n")
+
+
+@needs_logs
+def test_every_format_is_read_without_line_ends(sample: list[bytes]) -> None:
+    assert timeless(told(b"".join(sample))) == timeless(told(b"\n".join(sample)))
+
+
+@needs_logs
+def test_every_format_is_read_around_blocks_of_stderr(sample: list[bytes]) -> None:
+    data = sample[0] + b"\n" + STDERR.encode().join(line + b"\n" for line in sample[1:])
+    events, without = told(data), told(b"\n".join(sample) + b"\n")
+    assert [e for e in timeless(events) if e[0] != "raw"] == [e for e in timeless(without) if e[0] != "raw"]
+
+
+@needs_logs
+def test_every_format_is_read_pretty_printed(sample: list[bytes]) -> None:
+    pretty = b"".join(json.dumps(json.loads(line), indent=2).encode() + b"\n" for line in sample)
+    compact = b"".join(json.dumps(json.loads(line)).encode() + b"\n" for line in sample)
+    assert timeless(told(pretty)) == timeless(told(compact))
+
+
+@needs_logs
+def test_every_format_survives_a_line_in_the_middle_of_another(sample: list[bytes]) -> None:
+    """The last but one in the middle of the last: each is told, none is taken for text."""
+    *before, inner, outer = sample
+    expected = timeless(told(b"\n".join([*before, inner, outer]) + b"\n"))
+    places = [place for place in range(1, len(outer), max(1, len(outer) // 50)) if _is_between(outer, inner, place)]
+    assert len(places) > 20
+    for place in places:
+        line = outer[:place] + inner + outer[place:]
+        assert timeless(told(b"\n".join([*before, line]) + b"\n")) == expected
+
+
+def _is_between(outer: bytes, inner: bytes, place: int) -> bool:
+    """Whether a line that stands there breaks the other one: it may also become a part of it, or cut a character."""
+    if _is_object(outer[:place] + inner + outer[place:]):
+        return False
+    return outer[place] & 0xC0 != 0x80
