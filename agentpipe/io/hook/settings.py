@@ -9,6 +9,7 @@ ignores all hooks of the file, silently (seen with 1.0.128, 2.0.77 and 2.1.100):
 """
 
 import json
+import math
 import os
 import re
 import shlex
@@ -61,6 +62,9 @@ _OURS = re.compile(r"""(?:^|[/\s'"])agentpipe['"]?\s+hook(?:\s|$)|-m\s+agentpipe
 
 #: The agent waits no longer, should all else fail. Seconds.
 _TIMEOUT_S = 5
+
+#: Some editors begin a file so.
+_BOM = "\ufeff"
 
 _Object: TypeAlias = dict[str, JSON]
 
@@ -188,17 +192,29 @@ def _read(path: str) -> tuple[_Object, str]:
     except OSError as error:
         raise InputMissing(path, error.strerror or str(error)) from None
     try:
-        found = (
-            json.loads(text.removeprefix("\ufeff"), object_pairs_hook=_unique) if text.strip("\ufeff \t\r\n") else {}
-        )
+        found = _decoded(text.removeprefix(_BOM)) if text.strip(_BOM + " \t\r\n") else {}
     except json.JSONDecodeError as error:
         raise InputError(path, error.lineno, error.colno, error.msg) from None
     except ValueError as error:
         raise InputError(path, 1, 1, str(error)) from None
+    except RecursionError:
+        raise InputError(path, 1, 1, "nested too deep") from None
     problem = _problem(found)
     if problem:
         raise InputError(path, 1, 1, f"{problem}: nothing was changed")
     return found, text
+
+
+def _decoded(text: str) -> JSON:
+    return json.loads(text, object_pairs_hook=_unique, parse_float=_finite, parse_constant=_finite)
+
+
+def _finite(number: str) -> float:
+    """A number that is written again as JSON has it; NaN and what is beyond every number would be no JSON."""
+    found = float(number)
+    if not math.isfinite(found):
+        raise ValueError(f"{number} is no number that JSON has")
+    return found
 
 
 def _unique(pairs: list[tuple[str, JSON]]) -> _Object:
@@ -263,10 +279,12 @@ def _appear(target: str, text: str, mode: int) -> None:
 
 
 def _shown(settings: _Object, text: str) -> str:
-    """The settings as text, with the indentation and the line ends that *text* had."""
+    """The settings as text, with the indentation, the line ends and the byte order mark that *text* had."""
     indent = re.search(r"\n([ \t]+)\S", text)
     compact = bool(text.strip()) and "\n" not in text.strip()
     shown = json.dumps(settings, indent=None if compact else indent[1] if indent else 2, ensure_ascii=False)
     end = "\n" if not text or text.endswith("\n") else ""
-    shown += end
+    shown = re.sub("[\ud800-\udfff]", lambda half: f"\\u{ord(half[0]):04x}", shown + end)  # UTF-8 has no word for them
+    if text.startswith(_BOM):
+        shown = _BOM + shown
     return shown.replace("\n", "\r\n") if "\r\n" in text else shown

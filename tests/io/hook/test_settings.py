@@ -68,6 +68,8 @@ def test_install_and_uninstall_give_the_very_bytes_back(file: Path) -> None:
         '{\r\n  "a": 1\r\n}\r\n',
         "{}",
         '{\n   "b": [\n      1\n   ]\n}\n',
+        '\ufeff{\n  "a": 1\n}\n',
+        '{\n  "a": "\\ud800 😀"\n}\n',
     ],
 )
 def test_the_file_keeps_its_form(file: Path, text: str) -> None:
@@ -116,8 +118,9 @@ def test_what_looks_like_ours_and_is_not_stays(file: Path, theirs: str) -> None:
     [
         "{", "[]", '"x"', "null", '{"hooks": []}', '{"hooks": {"Stop": {}}}', '{"hooks": {"Stop": [1]}}',
         '{"hooks": {"Stop": [{"hooks": {}}]}}', '{"hooks": {"Stop": [{"hooks": ["x"]}]}}', '{"a": 1, "a": 2}',
-        '{"a": 1} // comment', "\udcff",
+        '{"a": 1} // comment', "\udcff", '{"a": NaN}', '{"a": -1e400}', '{"a": ' + "[" * 50_000 + "]" * 50_000 + "}",
     ],
+    ids=lambda text: text[:30],
 )  # fmt: skip
 @pytest.mark.parametrize("step", [uninstall, lambda path: install(path, COMMAND, COMMON)], ids=["out", "in"])
 def test_a_file_that_is_not_what_it_should_be_is_not_touched(file: Path, text: str, step: Callable[[str], str]) -> None:
