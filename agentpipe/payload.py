@@ -328,6 +328,7 @@ class Raw(TypedDict):
     reason: str
     text: NotRequired[str]
     data: NotRequired[JSON]
+    whole: NotRequired[list[WholeContent]]
 
 
 #: The explicit table: every type of the schema and its payload; None where another product's client decides.

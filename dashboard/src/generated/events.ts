@@ -183,6 +183,7 @@ export interface Raw {
   format: string;
   reason: string;
   text?: string;
+  whole?: Array<WholeContent>;
 }
 
 /**
