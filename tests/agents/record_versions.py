@@ -135,9 +135,10 @@ def _play(command: list[str], sandbox: Sandbox) -> Recorded:
 def _besides(home: Path) -> dict[str, bytes]:
     """What Claude Code left beside its output: session files, and payloads of hooks."""
     kept = {}
-    transcripts = sorted((home / "config" / "projects").glob("*/*.jsonl"))
-    if transcripts:
-        lines = [line for path in transcripts for line in path.read_bytes().splitlines(keepends=True)]
+    # Version 2.0 begins sub-agents that nobody asked for, to warm them up; their files lie beside the session's.
+    transcripts = [path for path in home.glob("config/projects/*/*.jsonl") if not path.name.startswith("agent-")]
+    for path in transcripts:
+        lines = path.read_bytes().splitlines(keepends=True)
         kept[".transcript"] = b"".join(line for line in lines if _is_said(json.loads(line)))
     hooked = home / "hooked"
     if hooked.exists() and hooked.stat().st_size:
