@@ -14,7 +14,7 @@ from typing import cast
 from agentpipe.event import JSON
 from agentpipe.parse.adapter import Adapter, Sureness
 
-__all__ = ["ADAPTERS", "adapter", "for_program", "is_event", "likeliest", "recognised", "surely"]
+__all__ = ["ADAPTERS", "adapter", "for_program", "is_event", "knows", "likeliest", "recognised", "surely"]
 
 #: The formats by name, in the order in which they are asked, and where each lives.
 ADAPTERS = {
@@ -65,6 +65,11 @@ def surely(found: JSON) -> str | None:
     """The name of the one format that is sure that *found* is its own, or None."""
     names, best = _claims(found)
     return names[0] if best is Sureness.SURE and len(names) == 1 else None
+
+
+def knows(name: str, found: JSON) -> bool:
+    """Whether the format called *name* may have written *found*."""
+    return _sureness(name, found) is not Sureness.NO
 
 
 def likeliest(values: Iterable[JSON]) -> str | None:

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from agentpipe.event import JSON, SCHEMA, Event, Maker, decode, encode, seconds
 from agentpipe.parse.adapter import Adapter, Clock, Draft, Moment, Outcome
 from agentpipe.parse.agents.plain import without_ansi
-from agentpipe.parse.detect import adapter, for_program, likeliest, recognised
+from agentpipe.parse.detect import adapter, for_program, knows, likeliest, recognised
 from agentpipe.parse.document import Document
 from agentpipe.parse.ending import terminal
 from agentpipe.parse.options import ParseOptions
@@ -257,7 +257,7 @@ class Run:
         self._adopt(name)
         held, self._held_lines = self._held_lines, []
         for kind, value, moment in held:
-            if kind == "json" and not self._undecided:
+            if kind == "json" and not self._undecided and knows(name, value):
                 self._value(value, moment, len(encode(value)), 1, out)
             else:
                 self._tell(self._drafts_of(kind, value, moment), 1, out, moment)

@@ -389,3 +389,10 @@ def test_the_result_of_a_turn_is_the_last_text_because_the_end_does_not_say_it()
     said = [line("message", role="assistant", content=part, delta=True) for part in ("Al", "l done.")]
     events = parsed(init(), *said, result(), line("message", role="user", content="more"), result())
     assert [turn.get("result") for turn in of(events, "run_iteration")] == ["All done.", None]
+
+
+def test_a_call_that_names_nothing_is_somebody_else_s() -> None:
+    lines = [{"type": "tool_use"}, {"type": "tool_result", "message": "x"}]
+    events = parsed(init(), *lines)
+    assert [p["data"] for p in of(events, "raw")] == lines
+    assert "agent_tool_call" not in types(events)

@@ -30,7 +30,8 @@ def ran(name: str, given: Any, content: Any = "ok") -> list[Line]:
 
 
 def test_a_role_without_a_type_is_likely_its_own() -> None:
-    assert [Kimi.recognises(line) for line in (says("x"), back())] == [Sureness.LIKELY] * 2
+    assert [Kimi.recognises(line) for line in (says("x"), {"role": "user", "content": "x"})] == [Sureness.LIKELY] * 2
+    assert [Kimi.recognises(line) for line in (says("", call("Shell", {})), back())] == [Sureness.SURE] * 2
     others = [
         {"type": "message", "role": "user", "content": "x"},
         {"role": "user", "created": 1, "content": []},

@@ -67,7 +67,7 @@ class Gemini(Account):
         before = self.ticks(stamp, moment)
         kind = found.get("type")
         reader = _READERS.get(kind) if type(kind) is str else None
-        if reader is not None:
+        if reader is not None and not (kind in _NAMED and _NAMED[kind].isdisjoint(found)):
             told = reader(self, found, stamp)
         elif kind is None and _recognises_report(found):
             told = self._report(found, stamp)
@@ -244,6 +244,9 @@ _MARKS: dict[str, Callable[[Mapping[str, JSON]], Sureness]] = {
     "tool_result": _marks_of_result,
     "tool_use": _marks_of_call,
 }
+
+#: A call or a result that names nothing is somebody else's.
+_NAMED = {"tool_result": frozenset({"status", "tool_id"}), "tool_use": frozenset({"tool_id", "tool_name"})}
 
 _READERS: dict[str, Callable[[Gemini, _Found, Stamp], list[Draft]]] = {
     "error": Gemini._error,  # noqa: SLF001 - the class's own table

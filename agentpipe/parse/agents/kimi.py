@@ -78,15 +78,18 @@ class Kimi(Account):
 
     @staticmethod
     def recognises(found: Mapping[str, JSON]) -> Sureness:
-        """Chat messages are likely, because other programs keep such logs too; the program's own lines are sure."""
+        """Chat messages are likely, because other programs keep such logs too; calls, their answers and the program's
+        own lines are sure: nobody else prints them a line each.
+        """
         role = found.get("role")
         if "type" in found:
             if role == "meta":
                 return Sureness.SURE if type(found["type"]) is str else Sureness.NO
             return Sureness.SURE if "source_kind" in found and "severity" in found else Sureness.NO
         if type(role) is str and role in _ROLES:
-            mine = "content" in found or "tool_calls" in found
-            return Sureness.LIKELY if mine and "created" not in found else Sureness.NO
+            if "created" in found or not ("content" in found or "tool_calls" in found):
+                return Sureness.NO
+            return Sureness.SURE if _has_call(found) else Sureness.LIKELY
         plan = found.keys() == {"content", "file_path"}
         return Sureness.LIKELY if plan or _is_side_question(found) else Sureness.NO
 
@@ -217,6 +220,13 @@ class Kimi(Account):
         if given.get("mode") == "append" and type(content) is str:
             return [changed(stamp, path, "modified", call_id, counts=(len(lines_of(content)), 0))]
         return [written(stamp, path, call_id, content, met=met)]
+
+
+def _has_call(found: Mapping[str, JSON]) -> bool:
+    if found["role"] == "tool":
+        return type(found.get("tool_call_id")) is str
+    calls = found.get("tool_calls")
+    return type(calls) is list and bool(calls) and all(type(mapping(call).get("function")) is dict for call in calls)
 
 
 def _is_side_question(found: Mapping[str, JSON]) -> bool:
