@@ -515,6 +515,21 @@ def test_a_table_shows_no_character_that_commands_a_terminal(summary: Summary) -
     assert "\x1b[1m" in table(summary.report(), color=True)
 
 
+def test_wide_and_combining_characters_keep_the_columns_straight(summary: Summary) -> None:
+    log = begun(summary)
+    for name in ("漢字漢字", "e\u0301" * 4, "plain", "字" * 60):
+        log.call(1, name)
+    lines = table(summary.report()).splitlines()
+    rows = [line for line in lines if line.endswith("–") and " execute " in line]
+    before = [line.partition("execute")[0] for line in rows]
+    assert len(rows) == 4
+    assert {_columns_of(text) for text in before} == {44 + 2 - 1}  # 21 characters of two columns, and the ellipsis
+
+
+def _columns_of(text: str) -> int:
+    return sum(0 if "\u0300" <= c <= "\u036f" else 2 if "一" <= c <= "鿿" else 1 for c in text)
+
+
 def test_runs_that_never_end_are_bounded_too() -> None:
     summary = Summary(most_runs=10)
     for number in range(35):

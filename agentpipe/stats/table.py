@@ -4,6 +4,7 @@ The rules this module keeps: what a log says is shown without the characters by 
 nothing tells is ``–``, never 0; colour only when it was asked for.
 """
 
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 
 from agentpipe.event import JSON
@@ -144,10 +145,10 @@ def _notes(report: Mapping[str, JSON]) -> Iterator[str]:
 
 def _grid(heads: _Row, rows: Sequence[_Row], left: int, color: bool) -> Iterator[str]:
     """Columns as wide as what is in them; the first *left* of them begin left, the others end right."""
-    widths = [max(len(row[column]) for row in [heads, *rows]) for column in range(len(heads))]
+    widths = [max(_columns(row[column]) for row in [heads, *rows]) for column in range(len(heads))]
     for number, row in enumerate([heads, *rows]):
         cells = [
-            cell.ljust(width) if column < left else cell.rjust(width)
+            cell + " " * (width - _columns(cell)) if column < left else cell.rjust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         line = "  ".join(cells).rstrip()
@@ -156,6 +157,17 @@ def _grid(heads: _Row, rows: Sequence[_Row], left: int, color: bool) -> Iterator
         elif color and "failed" in row:
             line = f"{_RED}{line}{_PLAIN}"
         yield line
+
+
+def _columns(text: str) -> int:
+    """The columns that a terminal gives *text*: two for a wide character, none for one that stands on another."""
+    return len(text) if text.isascii() else sum(map(_column, text))
+
+
+def _column(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
 
 
 def _bold(text: str, color: bool) -> str:
@@ -191,6 +203,16 @@ def _time(ms: JSON) -> str:
 def _safe(text: JSON, widest: int = _WIDEST, *, keep_end: bool = False) -> str:
     """A stranger's text on one line, cut to a column's width."""
     shown = "".join(character if character.isprintable() else "·" for character in str(text))
-    if len(shown) <= widest:
+    if _columns(shown) <= widest:
         return shown
-    return "…" + shown[1 - widest :] if keep_end else shown[: widest - 1] + "…"
+    return "…" + _cut(shown[::-1], widest - 1)[::-1] if keep_end else _cut(shown, widest - 1) + "…"
+
+
+def _cut(text: str, widest: int) -> str:
+    """As many of the first characters of *text* as *widest* columns hold."""
+    taken = 0
+    for index, character in enumerate(text):
+        taken += _column(character)
+        if taken > widest:
+            return text[:index]
+    return text
