@@ -169,16 +169,17 @@ def application(service: "Service", page: "Page") -> web.Application:
     made.on_response_prepare.append(_secured)
     made.add_routes(
         [
+            # (?s): an id may hold a line end
             web.get("/", api.root),
             web.get("/ws", api.ws),
             web.post("/api/session", api.session),
             web.get("/api/runs", api.runs),
-            web.get("/api/runs/{run_id:.+}/events", api.run_events),
-            web.get("/api/runs/{run_id:.+}", api.run),
+            web.get("/api/runs/{run_id:(?s:.+)}/events", api.run_events),
+            web.get("/api/runs/{run_id:(?s:.+)}", api.run),
             web.get("/api/agents", api.agents),
             web.post("/api/events", api.post),
-            web.get("/api/events/{event_id:.+}", api.event),
-            web.get("/api/content/{ref:.+}", api.content),
+            web.get("/api/events/{event_id:(?s:.+)}", api.event),
+            web.get("/api/content/{ref:(?s:.+)}", api.content),
             web.get("/healthz", api.health),
             web.get("/readyz", api.ready),
             web.get("/{path:.+}", api.asset),

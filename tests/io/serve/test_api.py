@@ -71,6 +71,17 @@ def test_an_event_is_looked_up_as_its_stored_bytes(hub: Hub):
     assert len(hub.json(f"api/runs/{quote('a/b c', safe='')}/events")["events"]) == 2
 
 
+@pytest.mark.parametrize("run", ["a\nb", "a\r\n/b", "..", "%2F", "?#", " "])
+def test_a_run_of_any_name_is_found(hub: Hub, run: str):
+    content = {"ref": f"{run}:1", "media_type": "text/plain", "bytes": 1, "part": 1, "parts": 1, "text": "x"}
+    hub.json("api/events", event(1, run, "content", payload=content))
+    name, number = quote(run, safe=""), quote(f"{run}:1", safe="")
+    assert hub.json(f"api/runs/{name}")["run_id"] == run
+    assert len(hub.json(f"api/runs/{name}/events")["events"]) == 1
+    assert hub.json(f"api/events/{number}")["run_id"] == run
+    assert hub.request(f"api/content/{number}")[2] == b"x"
+
+
 def test_pages_of_a_run_continue_into_a_subscription(hub: Hub, connect: Connect):
     writer = connect(hub)
     for number in range(1, 51, 10):
