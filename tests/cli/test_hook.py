@@ -340,7 +340,7 @@ def test_what_was_lost_is_declared_in_the_run(sent: Hooks, hub: HubProcess) -> N
 
 
 def test_sigterm_delivers_what_is_there_and_ends(sent: Hooks, hub: HubProcess) -> None:
-    """``agentpipe run`` ends what the agent has left behind."""
+    """As when the system goes down."""
     sent.keep(call(1))
     process_id = until(sent.sender, "the sender")
     sent.run(payload("SessionEnd", reason="other"))

@@ -21,11 +21,11 @@ __all__ = ["Ending", "Sender", "taken_lock"]
 #: How often the spool is looked at: an event is at the hub within this, for a fiftieth of a percent of a processor.
 POLL_S = 0.025
 
-#: Hooks run side by side: one that began before ``SessionEnd`` may come after it, if its 50 ms are not over. The agent
-#: ends soon after that, and ``agentpipe run`` waits 0.3 s for what it leaves behind before it says so and ends it.
+#: Hooks run side by side: one that began before ``SessionEnd`` may come after it, if its 50 ms are not over.
 SETTLE_S = 0.15
 
-#: Somebody asks us to end. ``agentpipe run`` does so when the agent has ended, and waits 5 s before it kills.
+#: Somebody asks us to end, as a system that goes down does: Docker kills 10 s later, systemd 90 s. (``agentpipe run``
+#: knows a sender and does not ask.)
 HURRY_S = 4.0
 
 #: The same, from our start on, while no hub was reached: on this machine that takes some milliseconds.

@@ -1,7 +1,8 @@
 """A started command and everything it started in turn, until nothing of it is left.
 
 The rule this module keeps: when custody is over (``gone``), no descendant is left, however the command ended and
-wherever its descendants went; and each was asked before it was killed.
+wherever its descendants went; and each was asked before it was killed. The senders of hooks, which are ours, are none
+of its business (`agentpipe.io.run.reaper`).
 """
 
 import select

@@ -4,12 +4,17 @@ The rule this module keeps: only descendants are touched, and only those that ca
 in sessions of their own, which no signal to the agent's group reaches; as a child subreaper we become the parent of
 every orphan, so that walking down from ourselves finds them all. Children that we had before (a shell that started
 background jobs and then became us with ``exec``) are nobody's business.
+
+One kind of descendant is never found: the senders of ``agentpipe hook``, which an agent's hooks start and which bring
+to the hub what the agent's last hooks have said. They are ours, hold nothing of the agent's and end by themselves; the
+agent's end is not theirs.
 """
 
 import ctypes
 import os
 import signal
 from collections.abc import Set as AbstractSet
+from itertools import dropwhile
 from typing import NamedTuple
 
 __all__ = ["adopt_orphans", "bury", "children", "descendants", "die_with_parent", "send"]
@@ -17,12 +22,19 @@ __all__ = ["adopt_orphans", "bury", "children", "descendants", "die_with_parent"
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
+#: Program and first words of a sender; what a command line has more is arguments.
+_CMDLINE_BYTES = 4096
+
+#: What we are called: the installed command, and the module that a sender is run as (``-m agentpipe_cli``).
+_OURS = frozenset({b"agentpipe", b"agentpipe_cli"})
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class _Process(NamedTuple):
     pid: int
     parent: int
+    session: int
     state: str
 
 
@@ -48,7 +60,7 @@ def children() -> frozenset[int]:
 
 
 def descendants(besides: AbstractSet[int] = frozenset()) -> list[int]:
-    """The pids of our living descendants, without those in *besides* and theirs."""
+    """The pids of our living descendants, without those in *besides* and theirs, and without senders of hooks."""
     families: dict[int, list[_Process]] = {}
     for process in _processes():
         families.setdefault(process.parent, []).append(process)
@@ -59,7 +71,7 @@ def descendants(besides: AbstractSet[int] = frozenset()) -> list[int]:
             if process.pid in besides:
                 continue
             waiting.append(process.pid)
-            if process.state != "Z":
+            if process.state != "Z" and not _sends_hooks(process):
                 found.append(process.pid)
     return found
 
@@ -97,11 +109,31 @@ def _processes() -> list[_Process]:
         if name.isdigit():
             try:
                 with open(f"/proc/{name}/stat", "rb") as file:
-                    state, parent = file.read().rpartition(b")")[2].split(maxsplit=2)[:2]
+                    state, parent, _, session = file.read().rpartition(b")")[2].split(maxsplit=4)[:4]
             except (OSError, ValueError):
                 continue  # it ended while we looked
-            found.append(_Process(int(name), int(parent), state.decode()))
+            found.append(_Process(int(name), int(parent), int(session), state.decode()))
     return found
+
+
+def _sends_hooks(process: _Process) -> bool:
+    """Whether *process* is the sender of a hook, or about to become it.
+
+    A sender is a session leader from its first step on (`agentpipe.io.hook.entry`), so that few command lines are read
+    at all. The command line tells it in every moment: between `fork` and `exec`, which may be two seconds, it is the
+    hook's own, which a mark in the environment, or a name, that is set at `exec` would miss. Nobody has ``agentpipe
+    hook`` as program and first word by accident; who has it on purpose could get away from us by ``at`` as well.
+    """
+    if process.session != process.pid:
+        return False
+    try:
+        with open(f"/proc/{process.pid}/cmdline", "rb") as file:
+            words = file.read(_CMDLINE_BYTES).split(b"\0")
+    except OSError:
+        return False  # it ended while we looked
+    if words[0].rpartition(b"/")[2] not in _OURS:  # an interpreter, its options, and the program
+        words = list(dropwhile(lambda word: word.startswith(b"-") and word != b"-c", words[1:]))
+    return len(words) > 1 and words[0].rpartition(b"/")[2] in _OURS and words[1] == b"hook"
 
 
 def _prctl(request: int, value: int) -> bool:
