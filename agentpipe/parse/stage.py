@@ -54,6 +54,7 @@ class Parse(BaseStage):
         self._told = {"sources": 0, "ignored": 0, "raw": 0, "passed_through": 0}
         self._events = 0
         self._formats: dict[str, Run] = {}
+        self._unknown: list[Run] = []  # that have started before anybody knew whose they are
         self._number = 0  # of the line in the input, under strict
         self._extra = 0  # parts of lines that were broken, beyond one a line
         self._torn = ""  # the beginning of a line that another one broke off, when that was just before
@@ -108,6 +109,8 @@ class Parse(BaseStage):
     def _count(self, out: Sequence[Event]) -> None:
         """Bring the counts up to date, once a batch."""
         self._events += len(out)
+        if self._unknown:
+            self._say_known()
         told, counts = self._lines_told(), self.counts
         counts.read = sum(told.values())
         counts.passed = counts.read - told["ignored"]
@@ -282,7 +285,10 @@ class Parse(BaseStage):
         def name(run: Run) -> str:
             run_id = self._unused(self._options.run_id or given or _own_id(run) or self._new_id())
             self._formats[run_id] = run
-            self._decided(run)
+            if run.format == "auto":
+                self._unknown.append(run)
+            else:
+                self._decided(run)
             return run_id
 
         run = Run(self._options, self._told, name, moment.now, agent_id, work_id or None)
@@ -293,6 +299,15 @@ class Parse(BaseStage):
         """An id that is asked for again gets a number."""
         count = self._names[wanted] = self._names.get(wanted, 0) + 1
         return wanted if count == 1 else f"{wanted}/{count}"
+
+    def _say_known(self) -> None:
+        """Say whose output those are that said nothing when they started."""
+        waiting, self._unknown = self._unknown, []
+        for run in waiting:
+            if run.format == "auto":
+                self._unknown.append(run)
+            else:
+                self._decided(run)
 
     def _decided(self, run: Run) -> None:
         """Say whose output a run was found to be, for the first few of many."""

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from agentpipe.event import TERMINAL_TYPES, decode
+from agentpipe.event import TERMINAL_TYPES, Event, decode
 from tests.parse.lines import (
     NOW,
     SESSION,
@@ -81,6 +81,16 @@ def test_what_is_decided_is_said_once_a_run() -> None:
     parse = stage()
     parsed_bytes(encoded([*CLAUDE, *GEMINI]), parse)
     assert parse.notices == ["parse: detected claude", "parse: detected gemini"]
+
+
+def test_a_process_that_was_silent_is_said_when_it_speaks() -> None:
+    parse = stage()
+    lines = [Event(line=encoded([line]).rstrip()) for line in wrapped(CLAUDE)]
+    parse.feed(lines[:1], NOW)
+    assert [event.type for event in parse.wake(NOW + 60)] == ["run_started"]
+    assert parse.notices == []
+    parse.feed(lines[1:], NOW + 60)
+    assert parse.notices == ["parse: detected claude"]
 
 
 def test_nothing_is_said_of_a_format_that_the_user_named() -> None:
