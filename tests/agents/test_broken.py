@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from agentpipe.event import Event
-from tests.agents import test_codex, test_small
+from tests.agents import test_codex, test_recordings, test_small
 from tests.agents.checks import check_frame, check_ids, of_type, whole
+from tests.agents.record_versions import TARGET
 from tests.agents.sabotage import FAULTS
 from tests.agents.session import PARSE, PATIENCE_S, Session, events
 
@@ -67,3 +68,24 @@ def test_a_broken_adapter_is_noticed(played: Callable[..., Any], agent: str) -> 
     with ThreadPoolExecutor(2) as pool:
         bitten = dict(zip(FAULTS, pool.map(noticed, FAULTS), strict=True))
     assert [fault for fault, bites in bitten.items() if not bites] == []
+
+
+@pytest.mark.parametrize("teller", ["hooks", "transcript"])
+def test_a_broken_teller_is_noticed(teller: str) -> None:
+    """The same of what Claude Code leaves beside its output, by the checks of the recordings."""
+    log = TARGET / "claude-2.1.328" / f"tools.{teller}.jsonl"
+
+    def agrees(command: list[str]) -> bool:
+        found = parsed(command, log)
+        try:
+            test_recordings.test_it_begins_and_ends_once(log, found)
+            test_recordings.test_calls_and_results_are_as_many_as_in_the_log(log, found)
+            test_recordings.test_it_tells_what_the_scenario_says(log, found)
+        except (AssertionError, KeyError, StopIteration):
+            return False
+        return True
+
+    assert agrees(PARSE)
+    faults = ["calls-are-lost", "inputs-are-lost", "results-are-lost", "texts-are-wrong", "unknown"]
+    sabotage = [sys.executable, "-m", "tests.agents.sabotage", f"claude-{teller}"]
+    assert [fault for fault in faults if agrees([*sabotage, fault])] == []
