@@ -1,4 +1,5 @@
-"""Mutated logs of every format against ``parse``: nothing raises, nothing hangs, every line is accounted for.
+"""Mutated logs of every format against ``parse``: nothing raises, nothing hangs, every line is accounted for, and what
+is told is valid.
 
     python tests/parse/fuzz.py --count 200000 --seed 1
 
@@ -17,12 +18,15 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from agentpipe.event import TERMINAL_TYPES, decode
+from agentpipe.event import TERMINAL_TYPES, Event, decode
 from agentpipe.parse.detect import ADAPTERS
+from agentpipe.payload import event_schema
 from tests.parse.lines import parsed_bytes, stage
-from tests.parse.logs import LOGS, ROOT
+from tests.parse.logs import EXAMPLES, LOGS, ROOT
 
 #: An input of a few lines takes a millisecond; what takes this long would never end.
 HANG_S = 20
@@ -36,13 +40,18 @@ _LEAVES: tuple[Any, ...] = (
 )  # fmt: skip
 
 
+#: One event in so many is checked against the schema.
+_CHECKED = 10
+_VALIDATOR = jsonschema.Draft202012Validator(event_schema())
+
+
 class Hang(Exception):
     """An input took longer than it ever should."""
 
 
 def corpus() -> list[list[bytes]]:
-    """The lines of every log at hand: the shared ones, and those of the repository."""
-    paths = [log.path for log in LOGS]
+    """The lines of every log at hand: the shared ones, those of the repository, and a short one of every format."""
+    paths = [log.path for log in (*EXAMPLES, *LOGS)]
     paths += [*ROOT.glob("tests/agents/recordings/**/*.jsonl"), *ROOT.glob("docs/samples/*.jsonl")]
     logs = [[line for line in path.read_bytes().split(b"\n") if 0 < len(line) <= _LONGEST] for path in sorted(paths)]
     return [lines for lines in logs if lines]
@@ -135,7 +144,16 @@ def problem(data: bytes, format_: str) -> str | None:
     own = {run_id: found for run_id, found in runs.items() if run_id in report["formats"]}
     if bool(own) is not bool(report["in"] - report["passed_through"]):
         return "there is no run"
-    return next((said for said in map(_wrong, own.values()) if said), None)
+    return next((said for said in map(_wrong, own.values()) if said), None) or _invalid(events, len(data))
+
+
+def _invalid(events: Sequence[Event], start: int) -> str | None:
+    """What is wrong with some of the events: to check one takes longer than to make it."""
+    for event in events[start % _CHECKED :: _CHECKED]:
+        error = next(_VALIDATOR.iter_errors(decode(event.line)), None)
+        if error is not None:
+            return f"an event {event.type} is not valid: {error.message[:200]} at {list(error.absolute_path)}"
+    return None
 
 
 def _wrong(events: list[Any]) -> str | None:

@@ -417,3 +417,11 @@ def test_saved_payloads_are_counted_independently(path: Path) -> None:
     assert set(report["formats"].values()) == {"claude-hooks"}
     assert report["raw"] == 0
     assert report["in"] == report["sources"] + report["ignored"]
+
+
+@pytest.mark.parametrize("odd", [True, -1, {"type": "text"}, [[]]])
+def test_facts_that_are_no_text_are_not_told(odd: Any) -> None:
+    events = parsed({**hook("SessionStart", source="startup", model=odd), "cwd": odd}, pre(), format="claude-hooks")
+    assert of(events, "run_started") == [{"schema": "agentpipe/1", "agent": "claude", "session_id": SESSION}]
+    nameless = parsed({**pre(), "session_id": odd}, format="claude-hooks")
+    assert "session_id" not in of(nameless, "run_started")[0]

@@ -5,10 +5,9 @@ import signal
 import pytest
 
 from agentpipe.parse.claude.stream import Claude
-from tests.parse.fuzz import _hangs, checked, corpus, inputs
+from tests.parse.fuzz import _hangs, checked, inputs
 
 
-@pytest.mark.skipif(not corpus(), reason="there are no logs to mutate")
 def test_mutated_logs_raise_nothing_hang_nowhere_and_lose_no_line() -> None:
     before = signal.signal(signal.SIGALRM, _hangs)
     try:
@@ -18,7 +17,6 @@ def test_mutated_logs_raise_nothing_hang_nowhere_and_lose_no_line() -> None:
     assert {name: problem for name, problem in said.items() if problem} == {}
 
 
-@pytest.mark.skipif(not corpus(), reason="there are no logs to mutate")
 def test_the_search_finds_an_adapter_that_raises(monkeypatch: pytest.MonkeyPatch) -> None:
     """The check bites: a fault in an adapter is found within few inputs."""
 

@@ -69,7 +69,7 @@ class ClaudeHooks(Account):
         """The drafts of one payload; *size* is its length in bytes."""
         name = string(found.get("hook_event_name"))
         if not self.ready:
-            self.learn(session_id=found.get("session_id"), cwd=found.get("cwd"))
+            self.learn(session_id=string(found.get("session_id")), cwd=string(found.get("cwd")))
             self.ready = True
         line = self._line(found, moment, size)
         before = self.ticks(line, moment)
@@ -107,7 +107,7 @@ class ClaudeHooks(Account):
     def _session_start(self, line: Line) -> list[Draft]:
         found = line.found
         self._over = False
-        self.learn(model=found.get("model"), cwd=found.get("cwd"))
+        self.learn(model=string(found.get("model")), cwd=string(found.get("cwd")))
         source = string(found.get("source"))
         return [] if source in ("", "startup") else log("info", f"session started ({source})", line.at, "claude")
 
@@ -260,7 +260,7 @@ class ClaudeHooks(Account):
         return [Draft("file_changed", {"path": path, "change": change, "source": "watch"}, line.at, line.scope)]
 
     def _model(self, line: Line) -> list[Draft]:
-        self.learn(model=line.found.get("to_model"))
+        self.learn(model=string(line.found.get("to_model")))
         return []
 
     def _begin(self, line: Line) -> None:
