@@ -14,7 +14,7 @@ from agentpipe.io.address import Address
 from agentpipe.io.delivery import Delivery
 from agentpipe.io.hook import spool
 from agentpipe.io.hook.sender import Ending, Sender, taken_lock
-from agentpipe.io.hook.spool import LAST, MARK, Spool, header, lock_sender
+from agentpipe.io.hook.spool import FIRST, LAST, MARK, Spool, header, lock_sender, said_at
 from agentpipe.io.hook.tape import LOCK_S, Tape, heading
 from agentpipe.parse import Parse, ParseOptions
 from agentpipe.stage import Stage
@@ -122,7 +122,8 @@ def _is_blank(path: str) -> bool:
 def _said_its_end(path: str) -> bool:
     with open(path, "rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL_BYTES))
-        return LAST in file.read()
+        tail = file.read()
+    return said_at(tail, LAST) > said_at(tail, FIRST)  # one that was resumed has not
 
 
 def _locked(path: str, step: Callable[[Spool], None]) -> None:

@@ -17,6 +17,7 @@ import os
 import time
 
 __all__ = [
+    "FIRST",
     "HEADER_START",
     "LAST",
     "LOCK_FD",
@@ -26,6 +27,7 @@ __all__ = [
     "folder",
     "header",
     "lock_sender",
+    "said_at",
     "spool_name",
     "stamp",
 ]
@@ -42,8 +44,11 @@ PAYLOAD_BYTES = 16 << 20
 #: Of a payload that is not kept: session, event and tool stand in its first bytes.
 HEAD_BYTES = 512
 
-#: What is written whatever the limit: without it a session that ended would look alive.
-LAST = b'"hook_event_name":"SessionEnd"'
+#: The hooks that begin and end a session. The last is written whatever the limit: without it a session that ended
+#: would look alive.
+FIRST, LAST = b'"SessionStart"', b'"SessionEnd"'
+
+_EVENT = b'"hook_event_name"'
 
 #: How a line of ours begins; those of hooks begin with the time.
 MARK = b'{"agentpipe":"'
@@ -96,6 +101,19 @@ def stamp() -> bytes:
     return b"%04d-%02d-%02dT%02d:%02d:%02d.%03dZ" % (*time.gmtime(whole)[:6], milliseconds)
 
 
+def said_at(data: bytes, event: bytes) -> int:
+    """Where *data* says for the last time that a hook's event is *event* (its name between quotes), or -1. White space
+    is where JSON allows it.
+    """
+    place = data.rfind(event)
+    while place >= 0:
+        before = data[max(0, place - 100) : place].rstrip()
+        if before[-1:] == b":" and before[:-1].rstrip().endswith(_EVENT):
+            break
+        place = data.rfind(event, 0, place)
+    return place
+
+
 def lock_sender(path: str) -> int | None:
     """The descriptor of the lock of the spool at *path*, ours now; None while a sender holds it. Raises OSError."""
     fd = os.open(f"{path.removesuffix('.ndjson')}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -142,7 +160,9 @@ class Spool:
     def add(self, payload: bytes, more: int = 0) -> None:
         """Append the *payload* of a hook, of which *more* bytes were left away: whole, or its head, or by count."""
         size = self.size
-        if not more and (size + len(payload) <= self._limit or (len(payload) <= HEAD_BYTES * 8 and LAST in payload)):
+        if not more and (
+            size + len(payload) <= self._limit or (len(payload) <= HEAD_BYTES * 8 and said_at(payload, LAST) >= 0)
+        ):
             self._write(_line(payload))
         elif size <= self._limit + HEADS_BYTES:
             self._write([_cut(payload, more)])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from agentpipe.errors import OutputError
 from agentpipe.event import JSON, Event, decode, make, seconds
-from agentpipe.io.hook.spool import HEADER_START, LAST, MARK, Spool, header, stamp
+from agentpipe.io.hook.spool import FIRST, HEADER_START, LAST, MARK, Spool, header, said_at, stamp
 from agentpipe.stage import Stage
 
 __all__ = ["Tape", "heading"]
@@ -22,7 +22,6 @@ READ_BYTES = 1 << 20
 LOCK_S = 10.0
 
 _RECEIVED = b'{"received_at":"'
-_STARTS = b'"hook_event_name":"SessionStart"'
 _TIME = slice(len(_RECEIVED), len(_RECEIVED) + 24)
 
 
@@ -135,7 +134,7 @@ class Tape:
         mark = _mark(line)
         if mark is not None:
             return self._marked(mark, behind)
-        self.ended = _ends(line) or (self.ended and _STARTS not in line)
+        self.ended = _ends(line) or (self.ended and said_at(line, FIRST) < 0)
         return self._fed(Event(line=line), _received(line) or self._now)
 
     def _marked(self, found: dict[str, JSON], behind: int) -> Sequence[Event]:
@@ -199,7 +198,7 @@ def _received(line: bytes) -> float | None:
 
 def _ends(line: bytes) -> bool:
     """Whether *line* says that the session ends. That text may stand in what a tool was given, too."""
-    if LAST not in line:
+    if said_at(line, LAST) < 0:
         return False
     try:
         found = decode(line)

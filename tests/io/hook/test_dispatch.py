@@ -80,6 +80,14 @@ def test_a_silent_session_that_speaks_again_is_another_run(folder: Path, hub: Hu
     assert runs(hub) == {"s/hooks": "completed", "s/hooks/2": "running"}
 
 
+def test_a_session_that_was_resumed_is_not_over(folder: Path, hub: HubProcess) -> None:
+    path = spool(folder, "s", "PreToolUse", "SessionEnd", "SessionStart", "PreToolUse")
+    before = path.read_bytes()
+    sweep(folder, at(hub))
+    assert runs(hub) == {}
+    assert path.read_bytes() == before
+
+
 def test_what_somebody_sends_is_left_to_him(folder: Path, hub: HubProcess) -> None:
     path = spool(folder, "s", "SessionEnd")
     lock = lock_sender(str(path))

@@ -141,6 +141,21 @@ def test_a_late_hook_does_not_undo_the_end_but_a_new_start_does(path: Path) -> N
     tape.close()
 
 
+@pytest.mark.parametrize("separators", [(", ", ": "), (" , ", "\t : ")])
+def test_who_writes_json_with_spaces_ends_and_starts_a_session_too(path: Path, separators: tuple[str, str]) -> None:
+    def spaced(event: str) -> bytes:
+        return json.dumps({"session_id": "s", "hook_event_name": event}, separators=separators).encode()
+
+    add(path, spaced("SessionStart"), spaced("SessionEnd"))
+    tape = Tape(str(path), parser)
+    read(tape)
+    assert tape.ended
+    add(path, spaced("SessionStart"))
+    read(tape)
+    assert not tape.ended
+    tape.close()
+
+
 def test_the_words_of_an_end_in_what_a_tool_was_given_are_none(path: Path) -> None:
     add(path, hook("PreToolUse", tool_name="X", tool_use_id="t", tool_input={"hook_event_name": "SessionEnd"}))
     tape = Tape(str(path), parser)
