@@ -249,6 +249,85 @@ def test_drop_newest_takes_exempt_events_in_beyond_the_limit_and_then_blocks() -
     assert stage.demand is Demand.MORE
 
 
+def content(*sequences: int, run: str = "r") -> list[Event]:
+    return [event(n, "content", run) for n in sequences]
+
+
+def test_drop_oldest_drops_the_parts_of_a_content_together_also_those_that_come_later() -> None:
+    stage = build(BufferOptions(events=4, when_full="drop-oldest"))
+    stage.feed(content(1, 2, 3), NOW)
+    stage.feed([event(1, run="q"), event(2, run="q")], NOW)
+    assert stage.counts.left == 2, "one had to go, and no part is worth anything without it"
+    stage.feed([*content(4), event(5, "agent_tool_result"), *content(6), event(7)], NOW)
+    out = emptied(stage)
+    assert shown(one for one in out if one.run_id == "r") == ["[[1, 4]]", 5, 6, 7]
+    assert shown(one for one in out if one.run_id == "q") == ["[[1, 1]]", 2]
+    assert balanced(stage)
+
+
+def test_drop_oldest_keeps_the_event_whose_parts_it_has_handed_on() -> None:
+    stage = build(BufferOptions(events=3, when_full="drop-oldest"))
+    stage.feed(content(1, 2), NOW)
+    assert shown(stage.wake(NOW)) == [1, 2]
+    stage.feed([*content(3), event(4)], NOW)
+    stage.feed(events(5, 9), NOW)
+    assert shown(emptied(stage)) == ["[[3, 3]]", 4, "[[5, 7]]", 8, 9]
+
+
+def test_events_that_are_kept_for_their_parts_count_as_exempt_ones_do() -> None:
+    stage = build(BufferOptions(events=4, when_full="drop-oldest"))
+    stage.feed([one for run in "abcdefgh" for one in content(1, run=run)], NOW)
+    assert len(stage.wake(NOW)) == 8
+    fed = 0
+    for run in "abcdefgh":
+        if stage.demand is Demand.MORE:
+            stage.feed([event(2, run=run)], NOW)
+            fed += 1
+    assert stage.demand is Demand.HOLD
+    assert shown(emptied(stage)) == [2] * fed
+
+
+def test_drop_newest_takes_no_part_after_one_that_found_no_room_and_the_event_of_those_it_has() -> None:
+    stage = build(BufferOptions(events=4, when_full="drop-newest"))
+    stage.feed([event(1)], NOW)
+    stage.feed([event(2), *content(3, 4, 5)], NOW)
+    assert shown(emptied(stage)) == [1, 2, 3, 4, "[[5, 5]]"]
+    stage.feed(content(6), NOW)
+    stage.feed([event(7), event(8)], NOW)
+    assert shown(emptied(stage)) == ["[[6, 6]]", 7, 8]
+
+
+def test_drop_newest_keeps_the_event_whose_parts_it_has_taken() -> None:
+    stage = build(BufferOptions(events=4, when_full="drop-newest"))
+    stage.feed([event(1)], NOW)
+    stage.feed([event(2), *content(3, 4), event(5), event(6)], NOW)
+    assert shown(emptied(stage)) == [1, 2, 3, 4, 5, "[[6, 6]]"]
+
+
+def test_a_gap_between_parts_and_their_event_changes_nothing() -> None:
+    stage = build(BufferOptions(events=3, when_full="drop-newest"))
+    stage.feed([event(1)], NOW)
+    stage.feed([event(2), *content(3)], NOW)
+    stage.feed([event(4, "gap")], NOW)
+    stage.feed([event(5), event(6)], NOW)
+    assert [one.sequence for one in emptied(stage)][:5] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("mode", ["drop-oldest", "drop-newest"])
+def test_what_was_dropped_last_is_declared_at_the_end_though_nothing_is_held(mode: str) -> None:
+    stage = build(BufferOptions(events=1, when_full=mode))
+    stage.feed([event(1)], NOW)
+    stage.feed(content(2, 3), NOW)
+    out = emptied(stage)
+    stage.feed(content(4), NOW)
+    out += stage.finish(NOW)
+    assert stage.deadline is None
+    declared = [n for one in out if one.type == "gap" for n in range(*one.payload["ranges"][0])]
+    assert balanced(stage)
+    assert declared
+    assert stage.counts.added == sum(one.type == "gap" for one in out)
+
+
 # --- spill --------------------------------------------------------------------------------------------------------
 
 
@@ -411,7 +490,11 @@ class Dropping(RuleBasedStateMachine):
 
     @rule(
         batch=st.lists(
-            st.tuples(st.sampled_from("ab"), st.sampled_from(["x", "x", "x", "error", "end"]), st.integers(0, 3)),
+            st.tuples(
+                st.sampled_from("ab"),
+                st.sampled_from(["x", "content", "content", "error"]),
+                st.integers(0, 3),
+            ),
             max_size=12,
         )
     )
@@ -419,6 +502,11 @@ class Dropping(RuleBasedStateMachine):
         if self.stage.demand is Demand.MORE:
             made = [self.made(*one) for one in batch if one[0] not in self.ended]
             assert self.stage.feed([one for one in made if one is not None], NOW) == ()
+
+    @rule(run=st.sampled_from("ab"))
+    def end(self, run) -> None:
+        if len(self.fed.get(run, ())) > 30:  # a run that ends at once finds nothing full
+            self.feed([(run, "end", 0)])
 
     @rule()
     def wake(self) -> None:
@@ -469,6 +557,18 @@ class Dropping(RuleBasedStateMachine):
         assert {one.sequence for one in fed if one.type in ALWAYS_EXEMPT} <= seen
         if run in self.ended:
             assert out[-1].type in TERMINAL_TYPES
+        self.check_contents(fed, seen)
+
+    def check_contents(self, fed, seen) -> None:
+        """Of the parts before an event the first some are there, or all, and then the event is there too."""
+        parts: list[bool] = []
+        for one in fed:
+            if one.type == "content":
+                parts.append(one.sequence in seen)
+                continue
+            assert parts == sorted(parts, reverse=True), "no part after one that is missing"
+            assert not any(parts) or one.sequence in seen
+            parts = []
 
 
 Dropping.TestCase.settings = settings(max_examples=80, stateful_step_count=25, deadline=None)

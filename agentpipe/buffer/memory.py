@@ -4,7 +4,7 @@ The rule this module keeps: what it says it takes (``size_bytes``) is what it ta
 """
 
 from collections import deque
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from agentpipe.event import Event
@@ -67,10 +67,10 @@ class Memory:
                 self.spared_bytes -= batch.size_bytes
         return taken
 
-    def shed(self, memory_bytes: int, events: int, spare: Collection[str]) -> list[Event]:
-        """Give up the oldest events until no more than the limits are held, except types in *spare* and the newest.
+    def shed(self, memory_bytes: int, events: int, spares: Callable[[Event], bool]) -> list[Event]:
+        """Give up the oldest events until no more than the limits are held, except what *spares* says and the newest.
 
-        ``events`` 0 is no limit of its own.
+        ``events`` 0 is no limit of its own. *spares* is asked once about each event, in order.
         """
         shed: list[Event] = []
         while self._batches and self.over(memory_bytes, events):
@@ -81,7 +81,7 @@ class Memory:
             while index < last and self.over(memory_bytes, events):
                 event = batch.events[index]
                 index += 1
-                if event.type in spare:
+                if spares(event):
                     spared.append(event)
                     continue
                 shed.append(event)
@@ -92,6 +92,18 @@ class Memory:
                 self._batches.appendleft(_batch(batch.events[index:]))
                 break
         return shed
+
+    def purge(self, lost: Callable[[Event], bool]) -> list[Event]:
+        """Give up the events that are *lost*, which is asked about each that could still be shed, in order."""
+        purged: list[Event] = []
+        batches, self._batches = self._batches, deque()
+        for batch in batches:
+            kept: list[Event] = []
+            for event in batch.events:
+                (purged if lost(event) else kept).append(event)
+            self._count(batch, -1)
+            self.put(kept if len(kept) < len(batch.events) else batch.events)
+        return purged
 
     def over(self, memory_bytes: int, events: int) -> bool:
         """Whether more is held than the limits allow."""

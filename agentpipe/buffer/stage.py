@@ -142,15 +142,92 @@ class Buffer(BaseStage):
         return out
 
 
-class DropOldest(Buffer):
-    """``drop-oldest``: the newest are worth most. Blocks only when exempt events alone fill it."""
+class _Dropping(Buffer):
+    """What both ways to drop know of ``content``, the parts that stand right before the event that they belong to.
+
+    A part without the others is worth nothing: once one was dropped, those behind it are too. And parts without their
+    event have no name: where some are kept, the event is, at the cost of the room that exempt events have.
+    """
+
+    def __init__(self, memory_bytes: int, events: int) -> None:
+        super().__init__(memory_bytes, events)
+        self._led: set[str] = set()  # runs of which parts are kept whose event has not been seen to
+        self._broken: set[str] = set()  # runs of which a part was dropped whose event has not come
+
+    @property
+    def deadline(self) -> float | None:
+        """Due at once while anything is held, or is to be declared with nothing behind it."""
+        return 0.0 if self._memory.count or self._holes else None
+
+    def finish(self, now: float) -> Sequence[Event]:
+        """Hand on all that is held, and declare what is missing behind it."""
+        out = [*super().finish(now)]
+        return out + self._declared((), now) if self._holes else out
+
+    def _lost(self, event: Event) -> bool:
+        """Whether *event* is a part behind one that was dropped. To be asked for each event of a run in order."""
+        if event.run_id not in self._broken:
+            return False
+        if event.type == "content":
+            return True
+        if event.type != "gap":
+            self._broken.discard(event.run_id)
+        return False
+
+    def _whole(self, events: Sequence[Event], now: float) -> Sequence[Event]:
+        """*events* without the parts behind one that was dropped, which are dropped too."""
+        if not self._broken:
+            return events
+        kept = []
+        for event in events:
+            if self._lost(event):
+                self._drop(event, now)
+            else:
+                kept.append(event)
+        return kept
+
+    def _lead(self, event: Event) -> None:
+        """*event* is kept, and stands behind all of its run that was."""
+        if event.type == "content":
+            self._led.add(event.run_id)
+        elif self._led and event.type != "gap":
+            self._led.discard(event.run_id)
+
+
+class DropOldest(_Dropping):
+    """``drop-oldest``: the newest are worth most. Blocks only when events that it must not drop alone fill it."""
 
     def _admit(self, events: Sequence[Event], now: float) -> None:
         found_empty = not self._memory.count
-        self._memory.put(events)
-        if not found_empty:
-            for event in self._memory.shed(self._memory_bytes, self._events, ALWAYS_EXEMPT):
+        self._memory.put(self._whole(events, now))
+        if found_empty:
+            return
+        broken = set(self._broken)
+        for event in self._memory.shed(self._memory_bytes, self._events, self._spares):
+            self._drop(event, now)
+        if self._broken - broken:
+            for event in self._memory.purge(self._lost):
                 self._drop(event, now)
+
+    def _spares(self, event: Event) -> bool:
+        """Whether *event*, the oldest that was not asked about, has to stay: an exempt one, or one whose parts the
+        reader has. Other parts that it may have had were older, and are dropped.
+        """
+        if event.type == "content":
+            self._broken.add(event.run_id)
+            return False
+        if event.type == "gap":
+            return True
+        led = event.run_id in self._led
+        self._led.discard(event.run_id)
+        self._broken.discard(event.run_id)
+        return led or event.type in ALWAYS_EXEMPT
+
+    def _hand_on(self, mark_bytes: int, now: float) -> Sequence[Event]:
+        out = super()._hand_on(mark_bytes, now)
+        for event in out:
+            self._lead(event)
+        return out
 
     def _reaches(self, share: float) -> bool:
         held = self._memory
@@ -158,10 +235,11 @@ class DropOldest(Buffer):
         return held.spared > 0 and (by_count or held.spared_bytes >= self._memory_bytes * share)
 
 
-class DropNewest(Buffer):
+class DropNewest(_Dropping):
     """``drop-newest``: what was there first is worth most. Once full it drops until half of it is free.
 
-    Exempt events are taken in beyond the limits, half as much again; then it blocks.
+    Exempt events, and those whose parts it has taken, are taken in beyond the limits, half as much again; then it
+    blocks.
     """
 
     _EXEMPT_SHARE = 1.5
@@ -173,14 +251,25 @@ class DropNewest(Buffer):
 
     def _admit(self, events: Sequence[Event], now: float) -> None:
         if not self._memory.count:
-            self._memory.put(events)
+            whole = self._whole(events, now)
+            self._memory.put(whole)
+            for event in whole:
+                self._lead(event)
             return
         for event in events:
-            if self._full and event.type not in ALWAYS_EXEMPT:
-                self._drop(event, now)
-            else:
+            if not self._lost(event) and self._takes(event):
+                self._lead(event)
                 self._memory.put((event,))
                 self._look()
+                continue
+            self._drop(event, now)
+            if event.type == "content":
+                self._broken.add(event.run_id)
+
+    def _takes(self, event: Event) -> bool:
+        if not self._full or event.type in ALWAYS_EXEMPT:
+            return True
+        return event.run_id in self._led and event.type != "content"
 
 
 class Fail(Buffer):
