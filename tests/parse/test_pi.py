@@ -176,6 +176,13 @@ def test_usage_and_cost_are_per_message_and_added_up() -> None:
     assert (ended["usage"]["input_tokens"], ended["cost_usd"]) == (20, 0.5)
 
 
+def test_a_message_whose_start_was_not_seen_is_no_other_message() -> None:
+    events = parsed(SESSION, START, end(text("go"), role="user"), end(text("hi")), end(text("ho")), DONE)
+    assert [(p["message_id"], p["text"]) for p in of(events, "agent_output")] == [
+        ("message-1", "go"), ("message-2", "hi"), ("message-3", "ho"),
+    ]  # fmt: skip
+
+
 def test_an_answer_that_never_came_used_nothing() -> None:
     usage = {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0, "cost": {"total": 0.0}}
     assert of(parsed(START, end(usage=usage, stopReason="aborted")), "usage_update") == []

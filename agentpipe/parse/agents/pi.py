@@ -96,6 +96,7 @@ class Pi(Account):
         super().__init__(options, clock)
         # changing
         self._messages = 0  # that have begun: a message has no id of its own
+        self._speaking = False  # whether the last one of them goes on
         self._told: set[int] = set()  # blocks of the present message that were told whole
         self._latest_ms = 0.0
         self._turn: Tokens = {}  # used since the last turn's end
@@ -175,7 +176,7 @@ class Pi(Account):
         type_, field, final = rule
         text, index = string(event.get(field)), whole(event.get("contentIndex")) or 0
         stamp = self.stamp(None, moment, size)
-        message = f"message-{self._messages}"
+        message = self._present()
         if not final:
             return self.texts.part(stamp, type_, message, text, index)
         self._told.add(index)
@@ -186,12 +187,19 @@ class Pi(Account):
     def _is_open(self, type_: TextType, index: int) -> bool:
         return self.texts.is_open(type_, f"message-{self._messages}", index)
 
+    def _present(self) -> str:
+        """The id of the message that goes on; one begins when its start was not seen."""
+        if not self._speaking:
+            self._messages, self._speaking = self._messages + 1, True
+        return f"message-{self._messages}"
+
     def _begin(self, found: _Found, stamp: Stamp) -> list[Draft]:
         message = mapping(found.get("message"))
         if message.get("role") != "assistant":
             return []
         out = self.texts.settle(stamp, aborted=True)  # of a message that never ended
-        self._messages += 1
+        self._speaking = False
+        self._present()
         self._told.clear()
         self.learn(model=string(message.get("model")))
         return out
@@ -217,8 +225,7 @@ class Pi(Account):
     def _answered(self, message: _Found, stamp: Stamp) -> list[Draft]:
         """The whole message: its texts that were not told yet, and what it used."""
         self._last = message
-        if not self._messages:  # its start was not seen
-            self._messages = 1
+        name = self._present()
         out: list[Draft] = []
         for index, block in enumerate(map(mapping, items(message.get("content")))):
             rule = _TEXTS.get(string(block.get("type")))
@@ -226,8 +233,9 @@ class Pi(Account):
                 continue
             text = string(block.get(rule[1]))
             if text or self._is_open(rule[0], index):
-                out += self.texts.final(stamp, rule[0], f"message-{self._messages}", text or None, index)
+                out += self.texts.final(stamp, rule[0], name, text or None, index)
         self._told.clear()
+        self._speaking = False
         self.learn(model=string(message.get("model")))
         return out + self._used(message, stamp)
 
