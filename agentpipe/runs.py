@@ -124,7 +124,7 @@ class _Facts(msgspec.Struct, gc=False):
 
 
 class _Line(msgspec.Struct, gc=False):
-    timestamp: Any = None
+    parent_id: Any = None
     payload: _Facts | None = None
 
 
@@ -220,9 +220,12 @@ class Runs:
 
     def _reduce(self, run: Run, event: Event, reduce: "_Reducer") -> None:
         try:
-            facts = _LINE.decode(event.line).payload or _Facts()
+            line = _LINE.decode(event.line)
         except (msgspec.DecodeError, RecursionError):
-            facts = _Facts()  # a payload that is no object, or JSON that only the slow decoder takes
+            line = _Line()  # a payload that is no object, or JSON that only the slow decoder takes
+        if event.type in _OF_ONE_AGENT and isinstance(line.parent_id, str) and line.parent_id:
+            return  # a sub-agent's, not the run's
+        facts = line.payload or _Facts()
         before = run.state
         reduce(run, event, facts)
         if (before == "running") != (run.state == "running"):
@@ -363,6 +366,11 @@ _REDUCERS: dict[str, _Reducer] = {
     "usage_update": _used,
     **dict.fromkeys(sorted(TERMINAL_TYPES), _ended),
 }
+
+
+#: What an agent tells of itself. A sub-agent's calls and files are the run's too; how far it has come, its turns, its
+#: model and its sums are not: the turn that it was called in counts them.
+_OF_ONE_AGENT = frozenset({"agent_state_update", "progress_update", "run_iteration", "usage_update"})
 
 
 def _digest(path: str) -> int:

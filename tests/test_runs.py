@@ -18,10 +18,12 @@ class Log:
     def __init__(self) -> None:
         self.numbers: dict[str, int] = {}
 
-    def event(self, type_: str, run: str = "r", agent: str = "claude", at: int = 0, **payload: Any) -> Event:
+    def event(
+        self, type_: str, run: str = "r", agent: str = "claude", at: int = 0, parent: str | None = None, **payload: Any
+    ) -> Event:
         number = self.numbers[run] = self.numbers.get(run, 0) + 1
         stamp = f"2026-11-20T07:00:{at:02d}.000Z"
-        return make(type_, payload, run_id=run, agent_id=agent, sequence=number, at=stamp)
+        return make(type_, payload, run_id=run, agent_id=agent, sequence=number, at=stamp, parent_id=parent)
 
 
 @pytest.fixture
@@ -33,6 +35,38 @@ def reduced(*events: Event, now: float = 0.0) -> Runs:
     runs = Runs()
     runs.apply(events, now)
     return runs
+
+
+def test_what_a_sub_agent_says_of_itself_is_not_said_of_the_run(log: Log):
+    """Its calls and files are the run's; its progress, turns, model and sums are its own."""
+    own = [
+        log.event("run_started", model="opus", session_id="s"),
+        log.event("progress_update", percent=50.0, done=1, total=2, current="own"),
+        log.event("usage_update", input_tokens=10, output_tokens=20, cumulative=True, cost_usd=0.5),
+        log.event("run_iteration", turn=1, ok=True, result="own"),
+    ]
+    helper = [
+        log.event("progress_update", parent="t1", percent=10.0, done=1, total=10, current="its"),
+        log.event("usage_update", parent="t1", input_tokens=1, output_tokens=2, cumulative=True, cost_usd=9.0),
+        log.event("run_iteration", parent="t1", turn=4, ok=False, result="its", error="its", cost_usd=7.0),
+        log.event("agent_state_update", parent="t1", state="initialized", changed={"model": "haiku"}),
+        log.event("agent_tool_call", parent="t1", name="Read"),
+        log.event("agent_tool_result", parent="t1", ok=False),
+        log.event("file_changed", parent="t1", path="a"),
+    ]
+    before = reduced(*own).run("r")
+    after = reduced(*own, *helper).run("r")
+    assert before is not None
+    wanted = {"events": 11, "tool_calls": 1, "tool_failures": 1, "files_changed": 1, "last_type": "file_changed"}
+    assert after == before | wanted
+
+
+@pytest.mark.parametrize("parent", [None, "", 7, {}])
+def test_a_parent_that_names_none_is_none(parent: Any):
+    line = {"type": "progress_update", "run_id": "r", "agent_id": "a", "parent_id": parent, "payload": {"percent": 5}}
+    run = reduced(peek(orjson.dumps(line))).run("r")
+    assert run is not None
+    assert run["progress"] == {"percent": 5}
 
 
 def test_a_session_is_summed_up(log: Log):

@@ -95,6 +95,27 @@ describe("calls", () => {
   });
 });
 
+describe("progress", () => {
+  const progress = (done: number, more: object = {}): AgentEvent =>
+    make("progress_update", { percent: done * 10, done, total: 10, elapsed_s: 1, basis: "plan" }, more);
+
+  test("of the run is the run's, that of a sub-agent stands with the call that started it", () => {
+    restart();
+    const feed = feedOf(call("task"), progress(5), progress(1, { parent_id: "task" }), progress(2, { parent_id: "task" }));
+    expect(feed.progress).toMatchObject({ done: 5 });
+    expect(feed.rows).toMatchObject([{ kind: "call", progress: { done: 2 } }]);
+    feed.takeChanges();
+    feed.apply([progress(3, { parent_id: "task" })], 0);
+    expect(feed.takeChanges()).toEqual([0]);
+  });
+
+  test("of a sub-agent whose call was never seen is nobody else's", () => {
+    restart();
+    const feed = feedOf(progress(1, { parent_id: "unknown" }));
+    expect([feed.progress, feed.rows]).toEqual([null, []]);
+  });
+});
+
 describe("nothing twice, nothing missing unseen", () => {
   test("an event that was taken is dropped the next time", () => {
     restart();

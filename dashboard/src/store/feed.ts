@@ -149,8 +149,7 @@ export class Feed {
       case "run_cancelled":
         return this.#end(base, event.type, event.payload);
       case "progress_update":
-        this.progress = event.payload;
-        return;
+        return this.#progress(base.parent, event.payload);
       case "content": // fetched by who asks for it
       case "usage_update": // the header shows the run's sums
       case "heartbeat": // life, not news
@@ -170,7 +169,7 @@ export class Feed {
   }
 
   #place(parent: string | undefined): { depth: number; parent: string | null } {
-    if (parent === undefined) return { depth: 0, parent: null };
+    if (!parent) return { depth: 0, parent: null };
     const index = this.#calls.get(parent);
     return { depth: (index === undefined ? 0 : this.rows[index]!.depth) + 1, parent };
   }
@@ -180,7 +179,7 @@ export class Feed {
     const row = index === undefined ? undefined : (this.rows[index] as CallRow);
     if (index !== undefined && row?.call === null) return this.#replace(index, { ...row, call }); // its result came first
     this.#calls.set(call.tool_use_id, this.rows.length);
-    this.#push({ ...base, kind: "call", call, result: null, status: "running", durationMs: null });
+    this.#push({ ...base, kind: "call", call, result: null, status: "running", durationMs: null, progress: null });
   }
 
   #result(base: ReturnType<typeof common>, result: ToolResult, at: string): void {
@@ -189,7 +188,7 @@ export class Feed {
     const row = index === undefined ? undefined : (this.rows[index] as CallRow);
     if (index === undefined || row === undefined || (row.result !== null && row.call === null)) {
       this.#calls.set(result.tool_use_id, this.rows.length);
-      return this.#push({ ...base, kind: "call", call: null, result, status, durationMs: result.duration_ms ?? null });
+      return this.#push({ ...base, kind: "call", call: null, result, status, durationMs: result.duration_ms ?? null, progress: null });
     }
     const durationMs = result.duration_ms ?? between(row.at, at);
     if (!result.ok) this.#lastFailed = index;
@@ -203,6 +202,16 @@ export class Feed {
     if (error.rank === "tool" && failed?.result?.content.includes(start)) return;
     this.#lastError = error.message;
     this.#push({ ...base, kind: "error", error });
+  }
+
+  /** A sub-agent's stands with the call that started it; without that call it has no place. */
+  #progress(parent: string | null, progress: ProgressUpdate): void {
+    if (parent === null) {
+      this.progress = progress;
+      return;
+    }
+    const index = this.#calls.get(parent);
+    if (index !== undefined) this.#replace(index, { ...(this.rows[index] as CallRow), progress });
   }
 
   #text(base: ReturnType<typeof common>, kind: "text" | "thinking", text: Text): void {

@@ -122,6 +122,25 @@ describe("the list of runs", () => {
     expect(runs.get("r")).toMatchObject({ state: "failed", turns: 3, error: "no", cost_usd: 0.5 });
   });
 
+  test("leaves what a sub-agent says of itself to the sub-agent", () => {
+    const runs = new Runs();
+    const own = [
+      event("progress_update", { percent: 50, done: 1, total: 2 }),
+      event("usage_update", { input_tokens: 5, output_tokens: 6, cumulative: true, cost_usd: 1 }),
+      event("run_iteration", { turn: 1, ok: true, result: "own" }),
+    ];
+    runs.apply(own);
+    const before = runs.get("r");
+    const its = [
+      event("progress_update", { percent: 10, done: 1, total: 10 }),
+      event("usage_update", { input_tokens: 7, output_tokens: 8, cumulative: true, cost_usd: 9 }),
+      event("run_iteration", { turn: 4, ok: false, result: "its", error: "its" }),
+      event("agent_tool_call", { title: "Read: a" }),
+    ].map((each) => ({ ...each, parent_id: "t1" }));
+    runs.apply(its as AgentEvent[]);
+    expect(runs.get("r")).toEqual({ ...before, events: 7, tool_calls: 1, activity: "Read: a", last_type: "agent_tool_call" });
+  });
+
   test("is newest first, also for what comes after a reading", () => {
     const runs = new Runs();
     runs.read([{ run_id: "b" }, { run_id: "a" }] as RunSummary[]);

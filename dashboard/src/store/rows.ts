@@ -6,6 +6,7 @@ import type {
   Error as ErrorPayload,
   FileChanged,
   PermissionRequest,
+  ProgressUpdate,
   RunEnded,
   RunIteration,
   RunStarted,
@@ -34,6 +35,8 @@ export interface CallRow extends Common {
   result: ToolResult | null;
   status: CallStatus;
   durationMs: number | null;
+  /** How far the sub-agent is that the call started. */
+  progress: ProgressUpdate | null;
 }
 interface Said<Kind> extends Common {
   kind: Kind;

@@ -52,6 +52,9 @@ export const LIST_TYPES = [
   "error",
 ];
 
+/** What an agent tells of itself: a sub-agent's is not the run's. */
+const OF_ONE_AGENT = new Set(["progress_update", "usage_update", "run_iteration"]);
+
 export class Runs {
   version = 0;
   readonly #runs = new Map<string, RunSummary>(); // oldest first
@@ -132,6 +135,7 @@ function fresh(event: AgentEvent): RunSummary {
 export function summarise(run: RunSummary, event: KnownEvent): RunSummary {
   const next: RunSummary = { ...run, updated_at: event.timestamp, events: run.events + 1, last_type: event.type };
   next.waiting = event.type === "permission_request" || (run.waiting === true && event.type === "usage_update");
+  if (event.parent_id && OF_ONE_AGENT.has(event.type)) return next;
   switch (event.type) {
     case "run_started":
       next.state = "running";
