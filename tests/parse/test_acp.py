@@ -437,3 +437,22 @@ def test_a_whole_session() -> None:
         "acp", counted,
     )  # fmt: skip
     assert types(told).count("file_changed") == 1
+
+
+def test_the_kind_of_a_switch_of_modes_is_none_of_ours() -> None:
+    (made,) = of(parsed(prompt(), tool("t9", "Plan mode", "switch_mode", status="completed"), STOP), "agent_tool_call")
+    assert (made["kind"], made["name"]) == ("other", "switch_mode")
+
+
+def test_a_summary_of_a_compaction_is_not_the_agent_s_answer() -> None:
+    part = update("compaction_summary_chunk", compactionId="c", content=text("so far"))
+    events = parsed(prompt(), says("a"), part, update("compaction_update", compactionId="c", status="completed"), STOP)
+    assert texts(events)[-1] == ("a", True)
+    assert "raw" not in types(events)
+
+
+def test_an_api_error_as_ordinary_text_is_what_it_is_told_as() -> None:
+    """Seen in the wild: the turn ends well, and nothing but its words says that it did not."""
+    events = parsed(prompt(), says("API Error: 529"), STOP)
+    assert of(events, "error") == []
+    assert of(events, "run_completed")[0]["result"] == "API Error: 529"

@@ -790,3 +790,34 @@ def test_an_old_result_without_structure_still_counts_lines() -> None:
     given = {"file_path": "/w/f", "old_string": "a\nb", "new_string": "a\nc\nd"}
     [found] = change("Edit", given, returned("The file /w/f has been updated."))
     assert (found["added"], found["removed"]) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("names", "kind"),
+    [
+        (("KillBash", "KillShell", "TaskStop"), "execute"),
+        (("BashOutput", "TaskOutput"), "execute"),
+        (("SlashCommand", "Skill"), "other"),
+        (("Task", "Agent"), "think"),
+        (("LS", "Glob"), "search"),
+    ],
+)
+def test_tools_that_were_renamed_over_time_are_of_one_kind(names: tuple[str, ...], kind: str) -> None:
+    assert {of(parsed(init(), call(name, {})), "agent_tool_call")[0]["kind"] for name in names} == {kind}
+
+
+@pytest.mark.parametrize("status", ["async_launched", "remote_launched"])
+def test_a_sub_agent_that_was_only_launched_says_so(status: str) -> None:
+    given = {"description": "look", "prompt": "x"}
+    lines = [call("Task", given), returned("started", tool_use_result={"status": status, "taskId": "k"})]
+    assert of(parsed(init(), *lines), "agent_tool_result")[0]["detail"]["status"] == status
+
+
+def test_a_summary_of_calls_is_logged_and_states_outside_the_published_types_are_silent() -> None:
+    [told] = of(
+        parsed(init(), {"type": "tool_use_summary", "summary": "read files", "session_id": SESSION}), "agent_log_entry"
+    )
+    assert told["message"] == "read files"
+    silent = [{"type": "active_goal", "session_id": SESSION}, {"type": "autocompact_state", "session_id": SESSION}]
+    silent += [system(subtype) for subtype in ("task_summary", "session_metadata", "files_persisted", "hook_progress")]
+    assert types(parsed(init(), *silent)) == ["run_started", "run_completed"]

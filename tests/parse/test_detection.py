@@ -153,3 +153,19 @@ def test_a_forced_format_is_kept_whatever_the_log_is_and_loses_nothing(format_: 
             assert events == read(data)[0]
         elif format_ != "plain":
             assert report["raw"] + report["sources"] + report["ignored"] == report["in"]
+
+
+# ---- other shapes of a log
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_an_array_of_lines_and_lines_that_were_pretty_printed_are_the_same_log(agent: str) -> None:
+    lines = [json.loads(line) for line in STORIES[agent].splitlines()]
+    shapes = [json.dumps(lines), json.dumps(lines, indent=2)]
+    shapes += ["\n".join(json.dumps(line, indent=indent) for line in lines) for indent in (2, 4)]
+    expected = told(read(STORIES[agent])[0], "agent_state_update")  # an array tells its facts at its start
+    for shape in shapes:
+        events, formats, report = read(shape.encode() + b"\n")
+        assert list(formats.values()) == [agent]
+        assert report["raw"] == 0
+        assert told(events, "agent_state_update") == expected

@@ -327,3 +327,9 @@ def test_no_shape_of_json_makes_it_raise(odd: Any) -> None:
     lines += [{**said("x", "z"), "timestamp": odd}, line("error", error={"data": odd, "name": odd})]
     events = [decode(found.line) for found in parsed_bytes(encoded([START, *lines]), stage())]
     assert types(events)[-1].startswith("run_")
+
+
+def test_an_error_that_says_nothing_is_told_by_its_name() -> None:
+    events = parsed(START, line("error", error={"name": "MessageOutputLengthError", "data": {}}))
+    assert [(p["rank"], p["message"]) for p in of(events, "error")] == [("agent", "MessageOutputLengthError")]
+    assert events[-1]["type"] == "run_failed"
