@@ -141,7 +141,7 @@ class Splitter:
 
 
 def _searched(data: bytes) -> list[bytes]:
-    """``data.split(b"\\n")`` for long lines: a search jumps over what the split looks at byte by byte."""
+    """*data* split at line ends, for long lines: a search jumps over what the split looks at byte by byte."""
     found: list[bytes] = []
     start, search = 0, data.find
     while (end := search(b"\n", start)) >= 0:

@@ -53,9 +53,9 @@ FRONT = "agentpipe"
 
 #: What the pure layer may use: values in, values out. Time, randomness and new ids arrive as arguments.
 PURE = frozenset(
-    {"array", "base64", "binascii", "bisect", "collections", "contextlib", "dataclasses", "datetime", "difflib", "enum", "functools",
-     "hashlib", "heapq", "html", "itertools", "json", "math", "msgspec", "operator", "orjson", "re", "string", "struct",
-     "textwrap", "types", "typing", "unicodedata"}
+    {"array", "base64", "binascii", "bisect", "collections", "contextlib", "dataclasses", "datetime", "difflib",
+     "enum", "functools", "hashlib", "heapq", "html", "itertools", "json", "math", "msgspec", "operator",
+     "orjson", "re", "string", "struct", "textwrap", "types", "typing", "unicodedata"}
 )  # fmt: skip
 #: Who may use one thing more, and why.
 ALLOWED = {
