@@ -118,6 +118,15 @@ def test_what_a_sub_agent_does_is_inside_the_call_that_started_it(summary: Summa
     assert time_of(summary) == {"model": 2000, "tool": 5000}
 
 
+def test_what_a_sub_agent_says_of_itself_is_not_said_of_the_run(summary: Summary) -> None:
+    log = begun(summary)
+    log.tell(1, "agent_state_update", state="initialized", changed={"model": "large", "session_id": "s"})
+    log.tell(2, "agent_state_update", parent="t", state="initialized", changed={"model": "small", "session_id": "x"})
+    log.tell(3, "run_iteration", parent="t", turn=1, ok=False)
+    (run,) = summary.report()["runs"]
+    assert (run["model"], run["session_id"], run["turns"], run["failed_turns"]) == ("large", "s", 0, 0)
+
+
 def test_what_a_sub_agent_in_the_background_does_is_not_the_agents_time(summary: Summary) -> None:
     log = begun(summary)
     log.call(1, "Agent")

@@ -198,7 +198,7 @@ class RunAccount:
         if not self._started and told.timestamp != _UNDATED:
             self._started = told.timestamp[:_SHOWN]
         reader = _READERS.get(told.type)
-        if reader is not None and not (nested and told.type == "run_iteration"):  # a sub-agent's turn is in its call
+        if reader is not None and not (nested and told.type in _OF_ONE_AGENT):
             reader(self, facts)
         if told.type in _WITH_USAGE:
             self.usage.take(told.type, facts, nested=nested)
@@ -300,6 +300,9 @@ def _at(timestamp: str) -> float:
     except (ValueError, OverflowError):
         return 0.0
 
+
+#: What an agent tells of itself; a sub-agent's turn is in its call.
+_OF_ONE_AGENT = frozenset({"agent_state_update", "run_iteration"})
 
 _WITH_USAGE = frozenset({"usage_update", "run_iteration", *_STATES})
 
