@@ -90,6 +90,16 @@ def test_a_session_that_ends_with_the_agent_is_told_to_its_end(environment: Mapp
         until(lambda: told(hub)[-1:] == ["run_completed"], "the end")
 
 
+def test_a_sender_that_has_not_begun_is_one_all_the_same(environment: Mapping[str, str]) -> None:
+    """One that follows another too soon waits for two seconds, as a copy of the hook that started it."""
+    with hooking(environment) as hooks, background(hooks.environment) as start:
+        lock = hooks.folder / f"{SESSION}.lock"
+        again = agent(hooks, call(2))[-1]
+        kill = f"while ! [ -s {lock} ]; do sleep 0.02; done; kill -9 $(cat {lock}); flock {lock} true"
+        _, errors = spared(hooks, start(*agent(hooks, call(1), then=f"{kill}; {again}")), 0)
+        assert errors == b""
+
+
 @pytest.mark.parametrize("end", ["exits", "SIGTERM", "SIGINT"])
 def test_all_others_are_ended_and_counted_without_it(environment: Mapping[str, str], tmp_path: Path, end: str) -> None:
     """However it ends; among the others one that only looks like it from afar."""
