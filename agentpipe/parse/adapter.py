@@ -92,6 +92,8 @@ class Clock:
     def __init__(self) -> None:
         self._text: str | None = None  # the last time that was told, and when it was read
         self._read = 0.0
+        self._carried_at: Moment | None = None  # the moment that was dated last without being told, and its date
+        self._carried_text = ""
         self._first_read: float | None = None
         self._start_s: float | None = None
 
@@ -99,8 +101,11 @@ class Clock:
         """The timestamp of what was read at *moment* and says *own* about its time."""
         text = own or moment.at
         if text is None:
-            return self._carried(moment)
-        self._text, self._read = text, moment.now
+            if moment is not self._carried_at:  # lines of one read share their moment
+                self._carried_text = self._carried(moment)
+                self._carried_at = moment
+            return self._carried_text
+        self._text, self._read, self._carried_at = text, moment.now, None
         if self._start_s is None:
             first = self._first_read if self._first_read is not None else moment.now
             self._start_s = seconds(text) - (moment.now - first)

@@ -76,21 +76,18 @@ class Progress:
         """*drafts* (at least one), with what they tell about the progress after each, and before them what is due by
         the time that ``run`` says.
         """
-        for draft in drafts:
-            if draft.type in _READERS and draft.payload.get("final") is not False:
-                return self._looked_at(drafts, moment)
-        return self._looked_at(drafts, moment) if self._under_way else drafts
-
-    def _looked_at(self, drafts: Sequence[Draft], moment: Moment) -> Sequence[Draft]:
-        """What `told` does, where there may be something to tell: most lines are parts of texts, and have nothing."""
-        out: list[Draft] = []
         if self._under_way and moment.at is not None and self._interval_s and drafts[0].type != "raw":
-            out = self._due(moment.at)
-        for draft in drafts:
+            return [*self._due(moment.at), *self._looked_at(drafts)]
+        return self._looked_at(drafts)
+
+    def _looked_at(self, drafts: Sequence[Draft]) -> Sequence[Draft]:
+        """*drafts*, which mostly tell nothing and are handed back as they are."""
+        for index, draft in enumerate(drafts):
             reader = _READERS.get(draft.type)
             more = reader(self, draft) if reader is not None else None
-            out += (draft,) if more is None else more
-        return out
+            if more is not None:
+                return [*drafts[:index], *more, *self._looked_at(drafts[index + 1 :])]
+        return drafts
 
     def _of(self, scope: str | None) -> _Told:
         found = self._told.get(scope)

@@ -12,11 +12,11 @@ from typing import Any
 from agentpipe.event import JSON
 from agentpipe.parse.adapter import Clock, Draft, Moment, Outcome, Sureness
 from agentpipe.parse.claude.calls import ClaudeCalls
-from agentpipe.parse.claude.line import NOISE, Line, blocks_of, is_result, line_of, origin_of
-from agentpipe.parse.claude.system import small_line, system_line
+from agentpipe.parse.claude.line import Line, blocks_of, is_result, line_of, origin_of
+from agentpipe.parse.claude.system import SILENT_SUBTYPES, small_line, system_line
 from agentpipe.parse.claude.texts import Texts
 from agentpipe.parse.claude.todo import Todo
-from agentpipe.parse.claude.usage import COSTS, Ledger, model_of
+from agentpipe.parse.claude.usage import COSTS, Ledger
 from agentpipe.parse.options import ParseOptions
 from agentpipe.parse.vocabulary.calls import Calls
 from agentpipe.parse.vocabulary.content import capped, flat, media_of, shortened
@@ -26,7 +26,8 @@ from agentpipe.parse.vocabulary.plans import Plans
 
 __all__ = ["Claude"]
 
-_TEXT_BLOCKS = {"text": ("agent_output", "text"), "thinking": ("agent_thinking", "thinking")}
+#: Blocks of text, which stands in the field that is called as they are.
+_TEXT_BLOCKS = {"text": "agent_output", "thinking": "agent_thinking"}
 _CALL_BLOCKS = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 _MEDIA_BLOCKS = frozenset({"image", "document"})
 
@@ -90,9 +91,11 @@ class Claude:
         """The drafts of one line; *size* is its length in bytes."""
         kind = string(found.get("type"))
         self._lines += 1
-        noise = NOISE.get(kind)
-        if noise is not None and self.ready and noise(found):
-            return []
+        if self.ready:
+            hot = _HOT.get(kind)
+            drafts = hot(self, found, moment) if hot is not None else None
+            if drafts is not None:
+                return drafts
         line = line_of(found, self._clock, moment, size)
         if not self.sessions:
             self._learn_session(found)
@@ -138,6 +141,30 @@ class Claude:
             return Outcome(None, stopped, "no result from the agent", fields)
         return Outcome(bool(self._last["ok"]), self._aborted or stopped, None, fields, self._spent_ms)
 
+    def _hot_part(self, found: dict[str, JSON], moment: Moment) -> list[Draft] | None:
+        """A part of a block that streams, told from its few fields alone; None when the line needs a closer look."""
+        event = found.get("event")
+        if type(event) is not dict:
+            return None
+        delta = event.get("delta")
+        if type(delta) is not dict:
+            return None
+        kind = delta.get("type")
+        if kind == "input_json_delta":
+            return []
+        text = (
+            delta.get("text") if kind == "text_delta" else delta.get("thinking") if kind == "thinking_delta" else None
+        )
+        if type(text) is not str or "timestamp" in found or self._plans.due_s is not None or not self.sessions:
+            return None
+        scope = found.get("parent_tool_use_id")
+        return self._texts.more(event, text, scope if type(scope) is str else None, self._clock.at(None, moment))
+
+    def _hot_state(self, found: dict[str, JSON], moment: Moment) -> list[Draft] | None:  # noqa: ARG002 - the table's shape
+        """A heartbeat or a state, which say nothing; None when the line says something."""
+        subtype = found.get("subtype")
+        return [] if type(subtype) is str and subtype in SILENT_SUBTYPES else None
+
     def _learn_session(self, found: dict[str, JSON]) -> None:
         session = string(found.get("session_id"))
         if session:
@@ -171,11 +198,15 @@ class Claude:
         return []
 
     def _assistant(self, line: Line) -> list[Draft]:
-        found, message = line.found, mapping(line.found.get("message"))
+        found = line.found
+        message = found.get("message")
+        if type(message) is not dict:
+            message = {}
         message_id = string(message.get("id")) or line.uuid or f"line-{self._lines}"
-        model = model_of(message)
-        if not model:
-            line.synthetic = message.get("model") == "<synthetic>"
+        model = message.get("model")
+        if type(model) is not str or model == "<synthetic>":
+            line.synthetic = model == "<synthetic>"
+            model = ""
         failed = string(found["error"]) if "error" in found else ""
         out = self._texts.retract(found["supersedes"], line.at) if "supersedes" in found else []
         if failed and not model:
@@ -185,14 +216,12 @@ class Claude:
             out = out + told if out else told
         if failed:
             out += error("turn", f"the answer ended with {failed}", line.at, code=failed)
-        if model:
+        if model and not self._ledger.counts(message_id) and not self._texts.streams(message_id):
             out += self._usage(message, message_id, model, line)
         return out
 
     def _usage(self, message: dict[str, JSON], message_id: str, model: str, line: Line) -> list[Draft]:
         """The usage of a message that does not come in parts, with the first line of it."""
-        if self._ledger.counts(message_id) or self._texts.streams(message_id):
-            return []
         final = type(message.get("stop_reason")) is str
         usage = self._ledger.message(message_id, message.get("usage"), model, final=final)
         return [Draft("usage_update", usage, line.at, line.scope)] if usage is not None else []
@@ -205,8 +234,7 @@ class Claude:
     def _block(self, block: dict[str, JSON], message_id: str, line: Line) -> list[Draft]:
         kind = string(block.get("type"))
         if kind in _TEXT_BLOCKS:
-            type_, field = _TEXT_BLOCKS[kind]
-            return self._text(type_, string(block.get(field)), message_id, line)
+            return self._text(_TEXT_BLOCKS[kind], string(block.get(kind)), message_id, line)
         if kind == "redacted_thinking":
             return self._text("agent_thinking", "", message_id, line, redacted=True)
         if kind in _CALL_BLOCKS:
@@ -235,8 +263,7 @@ class Claude:
 
     def _user(self, line: Line) -> list[Draft]:
         found, message = line.found, line.found.get("message")
-        content = message.get("content") if type(message) is dict else message
-        blocks = blocks_of(content)
+        blocks = blocks_of(message.get("content") if type(message) is dict else message)
         if len(blocks) == 1 and is_result(blocks[0]):
             return self._returned(blocks[0], found.get("tool_use_result"), line)
         alone = sum(map(is_result, blocks)) == 1
@@ -392,6 +419,12 @@ def _code(found: dict[str, JSON]) -> str:
     subtype = string(found.get("subtype"))
     return subtype if subtype.startswith("error") else string(found.get("terminal_reason")) or subtype
 
+
+#: Lines that come in such numbers that they are looked at before anything else is done with them.
+_HOT: dict[str, Callable[[Claude, dict[str, JSON], Moment], list[Draft] | None]] = {
+    "stream_event": Claude._hot_part,  # noqa: SLF001 - the class's own table
+    "system": Claude._hot_state,  # noqa: SLF001 - the class's own table
+}
 
 _READERS: dict[str, Callable[[Claude, Line], list[Draft]]] = {
     "assistant": Claude._assistant,  # noqa: SLF001 - the class's own table

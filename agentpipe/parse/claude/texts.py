@@ -10,6 +10,8 @@ Source of the shapes: the Messages API's stream events inside ``stream_event`` l
 
 from typing import Any, TypeAlias
 
+import msgspec
+
 from agentpipe.event import JSON
 from agentpipe.parse.adapter import Draft
 from agentpipe.parse.vocabulary.fields import items, mapping, string, whole
@@ -29,28 +31,22 @@ _SILENT = frozenset({"content_block_stop", "message_delta", "message_stop", "pin
 _Place: TypeAlias = tuple[str, str, int, str | None]
 
 
-class _Block:
+class _Block(msgspec.Struct, gc=False):
     """A block that streams: its event type ("" for a tool call), its parts, whether its whole line came."""
 
-    __slots__ = ("done", "pieces", "type")
-
-    def __init__(self, type: str) -> None:  # noqa: A002 - the event's field
-        self.type = type
-        self.pieces: list[str] = []
-        self.done = False
+    type: str
+    pieces: list[str] = []
+    done: bool = False
 
 
-class _Message:
+class _Message(msgspec.Struct, gc=False):
     """A message of the API: the name it is told by, its streaming blocks, and the next free index."""
 
-    __slots__ = ("blocks", "model", "name", "next", "stopped")
-
-    def __init__(self, name: str, model: str = "") -> None:
-        self.name = name
-        self.model = model
-        self.blocks: dict[int, _Block] = {}
-        self.next = 0
-        self.stopped = False
+    name: str
+    model: str = ""
+    blocks: dict[int, _Block] = {}
+    next: int = 0
+    stopped: bool = False
 
     def open_texts(self) -> list[tuple[int, _Block]]:
         return [(index, block) for index, block in self.blocks.items() if block.pieces and not block.done]
@@ -87,6 +83,18 @@ class Texts:
         if kind == "message_stop" and scope in self._current:
             self._current[scope].stopped = True
         return [] if kind in _SILENT else None
+
+    def more(self, event: dict[str, JSON], text: str, scope: str | None, at: str) -> list[Draft] | None:
+        """More *text* of a block whose start was told; None when it is no such, and `stream` has to look closer."""
+        message, index = self._current.get(scope), event.get("index")
+        if message is None or type(index) is not int or event.get("type") != "content_block_delta":
+            return None
+        block = message.blocks.get(index)
+        if block is None or block.done or not block.type or not text:
+            return None
+        block.pieces.append(text)
+        payload = {"message_id": message.name, "index": index, "text": text, "final": False}
+        return [Draft(block.type, payload, at, scope)]
 
     def place(self, message_id: str, type: str, scope: str | None, at: str) -> tuple[list[Draft], str, int, str]:  # noqa: A002 - the event's field
         """Where a finished block stands: what must be told before, the message's name, the index, the parts so far."""

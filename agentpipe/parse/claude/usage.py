@@ -6,15 +6,23 @@ is a total of the process, so the last one counts and they are never added up; n
 """
 
 from agentpipe.event import JSON
-from agentpipe.parse.vocabulary.fields import mapping, number, string, whole
+from agentpipe.parse.vocabulary.fields import mapping, number, whole
 
-__all__ = ["COSTS", "Ledger", "model_of"]
+__all__ = ["COSTS", "Ledger"]
 
 #: Message ids remembered: blocks of one message come close together.
 _REMEMBERED = 1024
 
 #: The total cost under the names that it had, the newest first.
 COSTS = ("total_cost_usd", "total_cost", "cost_usd")
+
+#: What ``modelUsage`` calls the counts.
+_CAMEL = {
+    "input_tokens": "inputTokens",
+    "output_tokens": "outputTokens",
+    "cache_read_tokens": "cacheReadInputTokens",
+    "cache_write_tokens": "cacheCreationInputTokens",
+}
 
 
 class Ledger:
@@ -46,9 +54,10 @@ class Ledger:
         if len(self._counted) > _REMEMBERED:
             del self._counted[next(iter(self._counted))]
         context = sum(found.values()) - found["output_tokens"]
-        payload: dict[str, JSON] = {"model": model, **found, "context_used": context, "cumulative": False}
-        if not model:
-            del payload["model"]
+        payload: dict[str, JSON] = {"model": model} if model else {}
+        payload |= found
+        payload["context_used"] = context
+        payload["cumulative"] = False
         if not final:
             payload["provisional"] = True
         return payload
@@ -104,17 +113,8 @@ def _over_models(models: dict[str, JSON]) -> dict[str, int]:
     """The sum over all models of ``modelUsage``, which is in camel case and a total of the process."""
     if not models:
         return {}
-    rows = [mapping(row) for row in models.values()]
-    names = {
-        "input_tokens": "inputTokens",
-        "output_tokens": "outputTokens",
-        "cache_read_tokens": "cacheReadInputTokens",
-        "cache_write_tokens": "cacheCreationInputTokens",
-    }
-    return {ours: sum(_count(row.get(theirs)) for row in rows) for ours, theirs in names.items()}
-
-
-def model_of(message: dict[str, JSON]) -> str:
-    """The model that made a message; empty when the CLI itself did."""
-    model = string(message.get("model"))
-    return "" if model == "<synthetic>" else model
+    total = dict.fromkeys(_CAMEL, 0)
+    for row in models.values():
+        for ours, theirs in _CAMEL.items() if type(row) is dict else ():
+            total[ours] += _count(row.get(theirs))
+    return total
