@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 from agentpipe.event import JSON
 from agentpipe.parse.adapter import Moment, Sureness
-from agentpipe.parse.detect import adapter, is_event, recognised, surely
+from agentpipe.parse.detect import adapter, is_event, knows, recognised, surely
 from agentpipe.parse.run import Run
 
 __all__ = ["Input"]
@@ -32,6 +32,7 @@ class Input:
         self.current: Run | None = None  # the one that spoke last
         self._known: dict[_Key, Run] = {}
         self._last: dict[str, Run] = {}  # of each format
+        self._formats: dict[str, str] = {}  # of each session
 
     def of_nobody(self, moment: Moment) -> Run:
         """The run of a line that says nothing about itself."""
@@ -52,10 +53,12 @@ class Input:
             return run
         owner = self._known.get((name, session)) if session else self._last.get(name)
         if owner is None:
-            mine = not foreign and (not run.started or not run.sessions or session in run.sessions)
-            owner = run if mine else self._new(moment)
+            last = self._last.get(name) if foreign else run
+            mine = last is not None and (not last.started or not last.sessions or session in last.sessions)
+            owner = last if last is not None and mine else self._new(moment)
         if session:
             self._known[name, session] = owner
+            self._formats[session] = name
         self._last[name] = self.current = owner
         return owner
 
@@ -74,19 +77,37 @@ class Input:
         return sureness
 
     def _format_of(self, found: JSON, run: Run) -> str | None:
-        """The format of *found*: that of *run*, unless it surely is another's or of a session of another's; None while
-        nobody knows.
+        """The format of *found*: that of *run*, unless it surely is another's, of a session of another's, or claimed by
+        one alone of those who have spoken here; None while nobody knows.
         """
         name = run.decided
         if not name:
             return recognised(found)
-        if run.told or (type(found) is dict and adapter(name).recognises(found) is not Sureness.NO):
+        if run.told:
             return name
+        if knows(name, found):
+            return self._of_session(name, found, run)
+        others = [other for other in self._last if other != name and knows(other, found)]
+        mine = [other for other in others if (other, self._session_of(other, found)) in self._known]
+        if mine:
+            return mine[0]
         sure = surely(found)
         if sure:
             return sure
-        other = recognised(found)
-        return other if other and (other, self._session_of(other, found)) in self._known else name
+        nameless = [other for other in others if not self._session_of(other, found) or not self._last[other].sessions]
+        return nameless[0] if len(nameless) == 1 else name
+
+    def _of_session(self, name: str, found: JSON, run: Run) -> str:
+        """The format of a line that *name* may have written: another, when its session is known to be that one's, or is
+        a new one and the line surely that one's.
+        """
+        session = self._session_of(name, found)
+        if not session or session in run.sessions:
+            return name
+        other = self._formats.get(session)
+        if other is None:
+            return surely(found) or name
+        return other if knows(other, found) else name
 
     def _session_of(self, name: str, found: JSON) -> str:
         return adapter(name).session_of(found) if self._by_session and type(found) is dict else ""

@@ -2,13 +2,13 @@
 
 import json
 import random
-from itertools import permutations
+from itertools import permutations, zip_longest
 
 import pytest
 
 from agentpipe.event import TERMINAL_TYPES, decode
 from agentpipe.parse.detect import ADAPTERS
-from tests.parse.lines import Line, parsed_bytes, stage, types
+from tests.parse.lines import Line, encoded, parsed_bytes, stage, types, wrapped
 from tests.parse.logs import EXAMPLES
 
 STORIES = {log.format: log.path.read_bytes() for log in EXAMPLES}
@@ -58,6 +58,26 @@ def test_two_agents_in_one_pipe_are_two_whole_runs(pair: tuple[str, str]) -> Non
     assert report["raw"] == 0
     for agent, run in zip(pair, whole_runs(events), strict=True):
         assert told(run) == told(read(STORIES[agent])[0])
+
+
+@pytest.mark.parametrize("pair", list(permutations(AGENTS, 2)), ids=" and ".join)
+def test_two_agents_that_write_at_the_same_time_are_two_whole_runs(pair: tuple[str, str]) -> None:
+    """Line by line: also lines that several formats could have written find their run."""
+    both = zip_longest(*(STORIES[agent].splitlines(keepends=True) for agent in pair))
+    events, formats, report = read(b"".join(line for lines in both for line in lines if line))
+    assert sorted(formats.values()) == sorted(pair)
+    assert report["raw"] == 0
+    for run in whole_runs(events):
+        assert told(run) == told(read(STORIES[formats[run[0]["run_id"]]])[0])
+
+
+@pytest.mark.parametrize("pair", list(permutations(AGENTS, 2)), ids=" then ".join)
+def test_two_agents_in_one_process_are_two_whole_runs(pair: tuple[str, str]) -> None:
+    lines = [json.loads(line) for agent in pair for line in STORIES[agent].splitlines()]
+    events, formats, report = read(encoded(wrapped(lines)))
+    assert tuple(formats.values()) == pair
+    assert report["raw"] == 0
+    assert [run[0]["run_id"] for run in whole_runs(events)] == ["r1", "r1/2"]
 
 
 @pytest.mark.parametrize("agent", AGENTS)
