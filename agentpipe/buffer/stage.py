@@ -186,12 +186,14 @@ class _Dropping(Buffer):
                 kept.append(event)
         return kept
 
-    def _lead(self, event: Event) -> None:
-        """*event* is kept, and stands behind all of its run that was."""
-        if event.type == "content":
-            self._led.add(event.run_id)
-        elif self._led and event.type != "gap":
-            self._led.discard(event.run_id)
+    def _lead(self, events: Sequence[Event]) -> None:
+        """*events* are kept, and stand behind all of their runs that was."""
+        led = self._led
+        for event in events:
+            if event.type == "content":
+                led.add(event.run_id)
+            elif led and event.type != "gap":
+                led.discard(event.run_id)
 
 
 class DropOldest(_Dropping):
@@ -225,8 +227,7 @@ class DropOldest(_Dropping):
 
     def _hand_on(self, mark_bytes: int, now: float) -> Sequence[Event]:
         out = super()._hand_on(mark_bytes, now)
-        for event in out:
-            self._lead(event)
+        self._lead(out)
         return out
 
     def _reaches(self, share: float) -> bool:
@@ -253,12 +254,11 @@ class DropNewest(_Dropping):
         if not self._memory.count:
             whole = self._whole(events, now)
             self._memory.put(whole)
-            for event in whole:
-                self._lead(event)
+            self._lead(whole)
             return
         for event in events:
             if not self._lost(event) and self._takes(event):
-                self._lead(event)
+                self._lead((event,))
                 self._memory.put((event,))
                 self._look()
                 continue
