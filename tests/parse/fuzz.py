@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from agentpipe.event import TERMINAL_TYPES, Event, decode
 from agentpipe.parse.detect import ADAPTERS
 from agentpipe.payload import event_schema
-from tests.parse.lines import parsed_bytes, stage
+from tests.parse.lines import lines_in, parsed_bytes, stage
 from tests.parse.logs import EXAMPLES, LOGS, ROOT
 
 #: An input of a few lines takes a millisecond; what takes this long would never end.
@@ -133,7 +133,7 @@ def problem(data: bytes, format_: str) -> str | None:
     parse = stage(format=format_)
     events = parsed_bytes(data, parse)
     report = parse.report()
-    lines = sum(1 for line in data.split(b"\n") if line.strip(b"\r"))
+    lines = lines_in(data)
     if report["in"] != lines:
         return f"{lines} lines went in, {report['in']} are counted"
     if report["in"] != report["sources"] + report["ignored"] + report["raw"] + report["passed_through"]:

@@ -76,6 +76,11 @@ def encoded(lines: Iterable[Line | str]) -> bytes:
     return b"".join((line if isinstance(line, str) else json.dumps(line)).encode() + b"\n" for line in lines)
 
 
+def lines_in(data: bytes) -> int:
+    """How many lines of *data* say something: one CR belongs to the line end, as CRLF."""
+    return sum(1 for line in data.split(b"\n") if line.removesuffix(b"\r"))
+
+
 def stage(**options: Any) -> Parse:
     ids = iter(f"fresh-{number}" for number in range(1, 100))
     return Parse(ParseOptions(**options), lambda: next(ids))

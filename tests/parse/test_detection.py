@@ -8,7 +8,7 @@ import pytest
 
 from agentpipe.event import TERMINAL_TYPES, decode
 from agentpipe.parse.detect import ADAPTERS
-from tests.parse.lines import Line, encoded, parsed_bytes, stage, types, wrapped
+from tests.parse.lines import Line, encoded, lines_in, parsed_bytes, stage, types, wrapped
 from tests.parse.logs import EXAMPLES
 
 STORIES = {log.format: log.path.read_bytes() for log in EXAMPLES}
@@ -20,7 +20,7 @@ def read(data: bytes, format_: str = "auto") -> tuple[list[Line], dict[str, str]
     parse = stage(format=format_)
     events = [decode(event.line) for event in parsed_bytes(data, parse)]
     report = parse.report()
-    assert report["in"] == sum(1 for line in data.split(b"\n") if line.strip(b"\r"))
+    assert report["in"] == lines_in(data)
     assert report["in"] == report["sources"] + report["ignored"] + report["raw"] + report["passed_through"]
     return events, report["formats"], report
 

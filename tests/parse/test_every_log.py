@@ -18,7 +18,7 @@ import pytest
 from agentpipe.event import TERMINAL_TYPES, decode
 from agentpipe.payload import event_schema
 from tests.parse.counts.claude import told_by_claude
-from tests.parse.lines import encoded, parsed_bytes, stage, types, wrapped
+from tests.parse.lines import encoded, lines_in, parsed_bytes, stage, types, wrapped
 from tests.parse.logs import EXAMPLES, LOGS, Log
 
 VALIDATOR = jsonschema.Draft202012Validator(event_schema())
@@ -75,7 +75,7 @@ def test_every_line_is_accounted_for(data: bytes) -> None:
     parse = stage()
     parsed_bytes(data, parse)
     report = parse.report()
-    assert report["in"] == sum(1 for line in data.split(b"\n") if line.strip(b"\r"))
+    assert report["in"] == lines_in(data)
     assert report["in"] == report["sources"] + report["ignored"] + report["raw"] + report["passed_through"]
     assert report["in"] == report["out"] + sum(report["dropped"].values()) + report["merged"] + report["left"]
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from agentpipe.event import decode
 from agentpipe.payload import event_schema
-from tests.parse.lines import SESSION, encoded, init, parsed_bytes, stage, wrapped
+from tests.parse.lines import SESSION, encoded, init, lines_in, parsed_bytes, stage, wrapped
 
 VALIDATOR = jsonschema.Draft202012Validator(event_schema())
 
@@ -68,7 +68,7 @@ def check(data: bytes) -> list[Any]:
     parse = stage()
     made = parsed_bytes(data, parse)
     report = parse.report()
-    lines = sum(1 for line in data.split(b"\n") if line.strip(b"\r"))
+    lines = lines_in(data)
     assert report["in"] == lines
     assert report["sources"] + report["ignored"] + report["raw"] + report["passed_through"] == lines
     assert report["in"] == report["out"] + sum(report["dropped"].values()) + report["merged"] + report["left"]

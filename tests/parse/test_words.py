@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from agentpipe.event import TERMINAL_TYPES, decode
 from agentpipe.parse.detect import adapter
-from tests.parse.lines import Line, encoded, parsed_bytes, stage, types
+from tests.parse.lines import Line, encoded, lines_in, parsed_bytes, stage, types
 from tests.parse.logs import EXAMPLES
 from tests.parse.test_properties import MANY, SCALARS, VALIDATOR
 
@@ -97,7 +97,7 @@ def told(data: bytes, format_: str, cuts: Any = ()) -> list[bytes]:
     parse = stage(format=format_)
     made = parsed_bytes(data, parse, cuts)
     report = parse.report()
-    assert report["in"] == sum(1 for line in data.split(b"\n") if line.strip(b"\r"))
+    assert report["in"] == lines_in(data)
     assert report["in"] == report["sources"] + report["ignored"] + report["raw"] + report["passed_through"]
     return [event.line for event in made]
 
