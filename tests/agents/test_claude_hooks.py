@@ -1,7 +1,9 @@
 """The real CLI with our hook installed: what the hooks tell is what the stream tells, and the agent notices nothing."""
 
+import fcntl
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -43,6 +45,22 @@ def session_of(found: list[Event]) -> str:
     """The session's id: told with the start, or right after it when the agent took more than a second to begin."""
     late = [update["changed"] for update in of_type(found, "agent_state_update") if update["state"] == "initialized"]
     return str((found[0].payload | (late[0] if late else {}))["session_id"])
+
+
+def end_sender(session: Session, session_id: str) -> None:
+    """End the process that waits for the hub that is away: it would go on waiting for a minute."""
+    lock = session.sandbox.home / ".local/state/agentpipe/hooks" / f"{session_id}.lock"
+    os.kill(int(lock.read_text()), signal.SIGTERM)
+
+    def free() -> bool:
+        with lock.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                return False
+        return True
+
+    wait_until(free, "the sender has ended")
 
 
 def acts(found: list[Event]) -> dict[str, tuple[str, str, str, bool]]:
@@ -87,6 +105,7 @@ def test_a_hub_that_is_away_changes_nothing_for_the_agent(play: Callable[..., Se
     assert done.statuses == [0, 0], done.stderr
     stream = events(done.output)
     assert of_type(stream, "error") == [each for each in of_type(stream, "error") if each["rank"] == "tool"]
+    end_sender(session, session_of(stream))
     send = [AGENTPIPE, "hook", "--send", "all", "--linger", "5s", "--token-file", str(hub.token_file)]
     sent = session.pipe([*send, "--url", f"ws://127.0.0.1:{hub.port}"])
     assert sent.statuses == [0], sent.stderr
