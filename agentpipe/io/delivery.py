@@ -52,6 +52,7 @@ class Delivery:
         self.fatal: PeerError | None = None
         self.progress_at = clock()  # when the hub last settled something
         self.reached = 0  # how many times the hub welcomed us
+        self.epoch = ""  # of the hub's log: another one says that what was stored may be gone
         self.refused = 0
         self._complaints = 0
         self._connector.start()
@@ -153,6 +154,7 @@ class Delivery:
     def _welcomed(self, message: HubMessage) -> None:
         self._welcome = True
         self.reached += 1
+        self.epoch = message.epoch or ""
         self.progress_at = self._clock()
         self.problem = "the hub was silent"
         limit = (message.limits or {}).get("max_publish_bytes")

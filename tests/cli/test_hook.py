@@ -284,6 +284,23 @@ def test_hooks_of_a_hub_that_is_down_arrive_when_it_is_up(sent: Hooks, hub: HubP
     until(lambda: whole(stored(hub)), "the end in the hub")
 
 
+def test_a_hub_that_comes_back_without_its_log_gets_the_session_from_its_beginning(
+    sent: Hooks, hub: HubProcess
+) -> None:
+    sent.keep(payload("SessionStart", source="startup"))
+    sent.keep(call(1))
+    until(lambda: calls(stored(hub)), "the call in the first log")
+    hub.kill()
+    for file in hub.folder.glob("hub.db*"):
+        file.unlink()
+    hub.start()
+    sent.keep(result(1))
+    sent.run(payload("SessionEnd", reason="other"))
+    until(sent.gone, "the sender's end")
+    assert calls(stored(hub)) == ["t1"]
+    assert whole(stored(hub))
+
+
 def test_a_sender_gives_up_on_a_hub_that_stays_away_and_the_next_session_brings_both(
     environment: Mapping[str, str], sent: Hooks, hub: HubProcess
 ) -> None:

@@ -72,11 +72,14 @@ def deliver(
         os.pwrite(lock, b"%-10d\n" % os.getpid(), 0)  # for people who wonder who this is
         with Spool(path, b"", time.monotonic() + LOCK_S) as held:
             held.declare()
-        tape = Tape(path, _parser)
+        ending = Ending.ANEW
+        while ending is Ending.ANEW:
+            tape = Tape(path, _parser)
+            delivery = Delivery(address, Window(WINDOW_BYTES), warn=warn)
+            ending = Sender(delivery, tape, lock, linger=linger, closing=closing).run()
     except OSError as error:
         raise OutputError(path, error.strerror or str(error)) from error
-    delivery = Delivery(address, Window(WINDOW_BYTES), warn=warn)
-    return Sender(delivery, tape, lock, linger=linger, closing=closing).run()
+    return ending
 
 
 def _parser(run_id: str) -> Stage:

@@ -35,18 +35,22 @@ GOODBYE_S = 0.5
 
 
 class Ending(enum.Enum):
-    """Why a sender ended: everything is stored; the hub did not take it; it was asked to."""
+    """Why a sender ended: everything is stored; the hub did not take it; it was asked to; the hub came back with
+    another log, which has nothing of what the one before had stored: the next sender begins with the first line.
+    """
 
     DELIVERED = enum.auto()
     AWAY = enum.auto()
     ASKED = enum.auto()
+    ANEW = enum.auto()
 
 
 class Sender:
     """Sends what *tape* holds by *delivery*; *lock* is the spool's, held by us. `run` once.
 
     It ends when nothing came for *linger* seconds, when a hub stored nothing for so long, or, once the session has
-    ended (or *closing*: it is known to be over), when everything is stored.
+    ended (or *closing*: it is known to be over), when everything is stored. At the end it has given the lock back,
+    unless it is to begin anew.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class Sender:
         self._moved_at = self._began_at  # when something came, or the hub stored something
         self._came_at = 0.0
         self._hurried_at: float | None = None
+        self._epoch = ""  # of the log that has what was stored
         self._ending: Ending | None = None
 
     def run(self) -> Ending:
@@ -78,7 +83,7 @@ class Sender:
         finally:
             self._delivery.close(GOODBYE_S if self._delivery.reached else 0.0)
             self._tape.close()
-            if self._ending is not Ending.DELIVERED:  # which has given the lock back already
+            if self._ending not in (Ending.DELIVERED, Ending.ANEW):  # the former has given the lock back already
                 os.close(self._lock)
 
     def _step(self) -> None:
@@ -86,6 +91,10 @@ class Sender:
         if self._signals.fileno() in ready:
             self._obey()
         self._delivery.attend(ready)
+        self._epoch = self._epoch or self._delivery.epoch
+        if self._delivery.epoch != self._epoch:
+            self._ending = Ending.ANEW  # before anything is sent: the log takes nothing below what it has
+            return
         self._read()
         self._delivery.advance()
         self._settle()
