@@ -28,7 +28,7 @@ from tests.parse.lines import (
     types,
     wrapped,
 )
-from tests.parse.logs import LOGS
+from tests.parse.logs import EXAMPLES, LOGS
 
 LINES = [init(), text("one", "m1"), call("Bash", {"command": "ls"}), returned("out"), text("two", "m2"), result()]
 
@@ -355,10 +355,10 @@ def _is_object(line: bytes) -> bool:
 
 
 def _samples() -> dict[str, list[bytes]]:
-    """For each format the smallest real log of at least four objects, one a line."""
+    """For each format the smallest real log of at least four objects, one a line; where there is none, the made-up."""
     found: dict[str, list[bytes]] = {}
     real = [log for log in LOGS if "synthetic" not in log.path.name]
-    for log in sorted(real, key=lambda log: log.path.stat().st_size):
+    for log in [*sorted(real, key=lambda log: log.path.stat().st_size), *EXAMPLES]:
         lines = log.path.read_bytes().split(b"\n")[:-1]
         if log.format not in found and len(lines) >= 4 and all(map(_is_object, lines)):
             found[log.format] = lines
@@ -379,39 +379,30 @@ def timeless(events: list[Line]) -> list[tuple[str, Any]]:
     return [(event["type"], {k: v for k, v in event["payload"].items() if k not in apart}) for event in events]
 
 
-needs_logs = pytest.mark.skipif(not SAMPLES, reason="the saved logs (../shared) are not here")
-
-
-@needs_logs
 def test_every_format_is_read_behind_a_mark(sample: list[bytes]) -> None:
     assert told(b"".join(b"[agent] " + line + b"\n" for line in sample)) == told(b"\n".join(sample) + b"\n")
 
 
-@needs_logs
 def test_every_format_is_read_with_crlf_blank_lines_and_a_mark_of_byte_order(sample: list[bytes]) -> None:
     assert told(b"\xef\xbb\xbf" + b"\r\n\r\n".join(sample) + b"\r\n") == told(b"\n".join(sample) + b"\n")
 
 
-@needs_logs
 def test_every_format_is_read_without_line_ends(sample: list[bytes]) -> None:
     assert timeless(told(b"".join(sample))) == timeless(told(b"\n".join(sample)))
 
 
-@needs_logs
 def test_every_format_is_read_around_blocks_of_stderr(sample: list[bytes]) -> None:
     data = sample[0] + b"\n" + STDERR.encode().join(line + b"\n" for line in sample[1:])
     events, without = told(data), told(b"\n".join(sample) + b"\n")
     assert [e for e in timeless(events) if e[0] != "raw"] == [e for e in timeless(without) if e[0] != "raw"]
 
 
-@needs_logs
 def test_every_format_is_read_pretty_printed(sample: list[bytes]) -> None:
     pretty = b"".join(json.dumps(json.loads(line), indent=2).encode() + b"\n" for line in sample)
     compact = b"".join(json.dumps(json.loads(line)).encode() + b"\n" for line in sample)
     assert timeless(told(pretty)) == timeless(told(compact))
 
 
-@needs_logs
 def test_every_format_survives_a_line_in_the_middle_of_another(sample: list[bytes]) -> None:
     """The last but one in the middle of the last: each is told, none is taken for text."""
     *before, inner, outer = sample

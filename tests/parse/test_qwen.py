@@ -9,7 +9,7 @@ from agentpipe.parse.agents.qwen import Qwen
 from agentpipe.parse.claude.stream import Claude
 from tests.parse import lines as claude
 from tests.parse.lines import Line, encoded, of, parsed, parsed_bytes, stage, types, wrapped
-from tests.parse.logs import LOGS, Log
+from tests.parse.logs import EXAMPLES, LOGS, Log
 
 SESSION = "qw-10"
 
@@ -130,7 +130,7 @@ def test_a_log_that_starts_in_the_middle_after_noise_is_recognised() -> None:
         assert set(parse.report()["formats"].values()) == {"qwen"}
 
 
-@pytest.mark.parametrize("log", [log for log in LOGS if log.format in ("claude", "qwen")], ids=str)
+@pytest.mark.parametrize("log", [log for log in (*EXAMPLES, *LOGS) if log.format in ("claude", "qwen")], ids=str)
 def test_no_part_of_a_log_is_taken_for_the_other_agent_s(log: Log) -> None:
     kept = log.path.read_bytes().split(b"\n")[:-1]
     for first in range(0, len(kept), max(1, len(kept) // 8)):
@@ -399,3 +399,8 @@ def test_what_is_not_known_is_kept_and_nothing_raises() -> None:
     ]
     events = parsed(init(), *strange, format="qwen")
     assert len(of(events, "raw")) == 8
+
+
+def test_json_of_somebody_else_after_the_user_broke_the_run_off_changes_nothing() -> None:
+    lines = [init(), call("run_shell_command", {}), returned("[Operation Cancelled] Reason: User cancelled")]
+    assert types(parsed(*lines))[-1] == types(parsed(*lines, {"level": "info", "msg": "bye"}))[-1] == "run_cancelled"

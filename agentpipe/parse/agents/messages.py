@@ -89,7 +89,7 @@ class Messages(Account):
         # changing
         self._streams: dict[str | None, _Stream] = {}  # by scope
         self._before = Totals()  # what was used when the last turn ended
-        self.lines = 0  # that were read
+        self.lines = 0  # of the agent that were read
 
     def read(self, found: Found, moment: Moment, size: int) -> list[Draft]:
         """The drafts of one line; *size* is its length in bytes."""
@@ -107,6 +107,7 @@ class Messages(Account):
         reader = _READERS.get(kind)
         told = reader(self, found, stamp) if reader is not None else small_line(kind, found, stamp.at)
         if told is None:
+            self.lines -= 1  # somebody else's: what it stands between is called the same without it
             told = [self.raw(stamp, f"unknown type {shortened(kind, 100)!r}", found)]
         return [*before, *told] if before else told
 
