@@ -69,11 +69,14 @@ MARKERS = [
     ("::progress 100%::\r", Marker(100, 100, "")),
     ("before\n::progress 1/2 a::\nbetween\n::progress 2/2 b::\nafter", Marker(2, 2, "b")),
     ("::progress 1/2 good::\n::progress 5/2 bad::", Marker(1, 2, "good")),
+    ("```\nmake\n```\n::progress 1/2 behind::", Marker(1, 2, "behind")),
+    ("```\n::progress 1/2 no other fence::", Marker(1, 2, "no other fence")),
 ]
 NO_MARKERS = [
     "", "progress 3/10", " ::progress 3/10::", "x ::progress 3/10::", "::progress 3/10:: x", "::progress 3/10 x",
     "::progress 11/10::", "::progress 1/0::", "::progress 101%::", "::progress -1/3::", "::progress::",
     "::progress 1/9999999999::", "::progress ٣/٤::", "::progress 3/10 " + "x" * 300 + "::", "::Progress 1/2::",
+    "Print this:\n```sh\n::progress 1/2 shown::\n```", "~~~\n::progress 1/2::\n```\n::progress 2/2::\n~~~\n",
 ]  # fmt: skip
 
 
