@@ -51,7 +51,7 @@ class _Part(NamedTuple):
 def split_ref(ref: str) -> tuple[str, int] | None:
     """The run and the number of a whole's first part; None when *ref* is no id of a numbered event."""
     run_id, _, number = ref.rpartition(":")
-    if not run_id or not number.isdecimal() or not number.isascii() or len(number) > 16:
+    if not run_id or not number.isdecimal() or not number.isascii() or len(number) > 16 or number[0] == "0":
         return None
     return run_id, int(number)
 

@@ -145,3 +145,4 @@ def test_a_part_that_leaves_meanwhile_is_noticed():
 def test_a_name_is_a_run_and_a_number():
     assert split_ref("a:b/c:17") == ("a:b/c", 17)
     assert split_ref("17") is None
+    assert split_ref("a:0") is None  # numbers begin at 1
