@@ -38,13 +38,16 @@ _HOLD_LINES = 64
 
 
 class Run:
-    """A run that is being read. *name* gives its id once it starts; *out* of each method takes the events it makes."""
+    """A run that is being read. *name* gives its id once it starts; it is among the runs *waiting* as long as it is
+    `due`; *out* of each method takes the events it makes.
+    """
 
     def __init__(
         self,
         options: ParseOptions,
         tally: Tally,
         name: Callable[["Run"], str],
+        waiting: set["Run"],
         now: float,
         agent_id: str = "",
         work_id: str | None = None,
@@ -53,6 +56,7 @@ class Run:
         self._options = options
         self._tally = tally
         self._name = name
+        self._waiting = waiting
         self._leaves_out = options.no_chunks or options.no_output or options.no_tool_calls or options.no_tool_results
         self._agent_id = options.agent or agent_id
         self._work_id = options.work_id or work_id
@@ -71,12 +75,13 @@ class Run:
         self._held_lines: list[tuple[str, JSON, Moment]] = []  # read before the agent was known
         self._held: list[Draft] = []  # told before the run started
         self._begun_at: str | None = None  # when the first line said that it was, if the run did not start with it
-        self._release_at: float | None = now + HOLD_S  # by the driver's clock
+        self._release_at: float | None = None  # by the driver's clock
         self._waits_since_s: float | None = None  # by the source's clock
         self._told: Mapping[str, JSON] = {}  # the facts that were told
         self._maker: Maker | None = None  # once the run has started
         self._flows: Adapter | None = None  # the adapter, while a line needs nothing but to be read
         self._cut = False  # whether the last line of stdout was not whole
+        self._wait_until(now + HOLD_S)
         self._undecided = options.format == "auto"  # an adapter may still recognise what comes after a banner
         if not self._undecided:
             self._adopt(self.format)
@@ -355,7 +360,15 @@ class Run:
         """Wait for more from *moment* on, a second by whichever clock tells when things happen."""
         told = moment.at is not None
         self._waits_since_s = seconds(moment.text) if told else None
-        self._release_at = moment.now + HOLD_S + (_UNDER_WAY_S if told else 0.0)
+        self._wait_until(moment.now + HOLD_S + (_UNDER_WAY_S if told else 0.0))
+
+    def _wait_until(self, due: float | None) -> None:
+        """Wait until *due* by the driver's clock; None: no more."""
+        self._release_at = due
+        if due is None:
+            self._waiting.discard(self)
+        else:
+            self._waiting.add(self)
 
     def _came(self, moment: Moment, out: list[Event]) -> None:
         """A line came: by its own time the wait may have been over before it."""
@@ -365,7 +378,7 @@ class Run:
             self._release(moment, out)
 
     def _start(self, adapter: Adapter, out: list[Event], moment: Moment) -> None:
-        self._release_at = None
+        self._wait_until(None)
         self._agent_id = self._agent_id or adapter.agent
         self.suffix = adapter.suffix
         self.run_id = self._name(self)
@@ -387,7 +400,7 @@ class Run:
 
     def _release(self, moment: Moment, out: list[Event]) -> None:
         """Nothing more is waited for: lines that are no value, an agent that is not known, a run that did not start."""
-        self._release_at = None
+        self._wait_until(None)
         self._give_back(moment, out)
         if self._adapter is None:
             if not self._held_lines and self._process:
@@ -417,6 +430,7 @@ class Run:
         outcome = self._said(adapter)
         kind, payload = terminal(outcome, exited, self._clock.elapsed_s(at))
         self._make([Draft(kind, payload, at)], out)
+        self._wait_until(None)
         self.ended = True
         self._adapter = self._flows = None  # what it remembers is of no use any more
 

@@ -8,6 +8,7 @@ import pytest
 from agentpipe.errors import InputError
 from agentpipe.event import decode, make
 from agentpipe.intake import Intake
+from agentpipe.parse.run import Run
 from agentpipe.stage import Demand
 from tests.parse.lines import (
     NOW,
@@ -320,6 +321,27 @@ def test_a_value_that_never_ends_is_given_back_after_a_second() -> None:
     assert fed(parse, "{") == []
     assert parse.deadline == NOW + 1.0
     assert types([decode(event.line) for event in parse.wake(NOW + 1.0)]) == ["raw"]
+
+
+def test_a_process_that_ends_inside_a_value_is_waited_for_no_more() -> None:
+    parse = stage(format="claude")
+    *lines, exited = wrapped([init(), "{"])
+    fed(parse, *lines)
+    assert parse.deadline is not None
+    fed(parse, exited)
+    assert parse.deadline is None
+
+
+def test_runs_that_have_started_are_not_asked_when_they_are_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An input may hold thousands of sessions, and a driver asks after each read."""
+    parse = stage()
+    fed(parse, *(init(session_id=f"s{number}") for number in range(3)))
+
+    def asked(run: Run) -> None:
+        raise AssertionError(run.run_id)
+
+    monkeypatch.setattr(Run, "due", property(asked))
+    assert parse.deadline is None
 
 
 def test_stderr_text_in_the_middle_is_kept() -> None:
