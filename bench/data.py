@@ -1,12 +1,18 @@
 """Seeded input for the benchmarks: the same bytes on every machine and every run."""
 
 import json
+import os
 import random
+import re
 from pathlib import Path
 
 SEED = 20261120
 WORK = Path(__file__).resolve().parent.parent / ".make" / "bench"
 SAMPLE = Path(__file__).resolve().parent.parent / "docs" / "samples" / "tour.stream.jsonl"
+RECORDINGS = Path(__file__).resolve().parent.parent / "tests" / "agents" / "recordings"
+
+#: A folder with further logs of Claude Code's stream-json, ``*.jsonl``, to be asked about as well.
+LOGS_VARIABLE = "AGENTPIPE_BENCH_LOGS"
 
 
 def events(count: int, *, run_id: str = "5eed0000000000000000000000000001", mark: str = "") -> list[bytes]:
@@ -31,15 +37,49 @@ def event_file(count: int) -> Path:
     return _kept(f"events-{count}.ndjson", lambda: b"\n".join(events(count)) + b"\n")
 
 
-def claude_file(copies: int) -> Path:
-    """The project's own recorded Claude Code session, *copies* times, each copy with a session id of its own."""
+def claude_logs() -> dict[str, list[Path]]:
+    """Logs of Claude Code by what they are: the tour of the documentation, what its versions were recorded to write,
+    and those of the folder that the user names.
+    """
+    logs = {"tour": [SAMPLE], "recorded": sorted(RECORDINGS.glob("claude-*/*.jsonl"))}
+    folder = os.environ.get(LOGS_VARIABLE)
+    if folder:
+        logs["named"] = sorted(Path(folder).glob("**/*.jsonl"))
+    return {name: found for name, paths in logs.items() if (found := [path for path in paths if _is_stream(path)])}
+
+
+def claude_file(name: str, logs: list[Path], size_bytes: int) -> Path:
+    """*logs* one after the other, again and again until *size_bytes* are reached. Each copy has session ids of its own:
+    what repeats an earlier session's would be more of its run, and no start or end would be measured.
+    """
 
     def make() -> bytes:
-        log = SAMPLE.read_bytes()
-        session = json.loads(log.split(b"\n", 1)[0])["session_id"].encode()
-        return b"".join(log.replace(session, b"%08d-0000-4000-8000-000000000000" % n) for n in range(copies))
+        sources = [(log, _sessions(log)) for log in (path.read_bytes().rstrip() + b"\n" for path in logs)]
+        out = bytearray()
+        copy = 0
+        while len(out) < size_bytes:
+            for log, sessions in sources:
+                for session in sessions:
+                    copy += 1
+                    log = log.replace(session, b"%08d-0000-4000-8000-000000000000" % copy)
+                out += log
+        return bytes(out)
 
-    return _kept(f"claude-{copies}.jsonl", make)
+    return _kept(f"claude-{name}-{size_bytes}.jsonl", make)
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether a file of lines is what the CLI printed, not a session file of it nor what its hooks got."""
+    first = path.read_bytes().lstrip().split(b"\n", 1)[0]
+    try:
+        found = json.loads(first)
+    except ValueError:
+        return False
+    return isinstance(found, dict) and found.get("type") == "system" and "session_id" in found
+
+
+def _sessions(log: bytes) -> set[bytes]:
+    return set(re.findall(rb'"session_id":"([^"]+)"', log))
 
 
 def _kept(name: str, make) -> Path:  # type: ignore[no-untyped-def]

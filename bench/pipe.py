@@ -1,14 +1,14 @@
 """How many events a second go through the five-stage pipe, from a Claude Code log into a hub?"""
 
 from bench import hub
-from bench.data import claude_file
+from bench.data import SAMPLE, claude_file
 from bench.measure import AGENTPIPE, Answer, Contender, compare, shell_seconds
 
-COPIES = 600
+SIZE_BYTES = 40 * 1000 * 1000
 
 
 def answers(repeats: int) -> list[Answer]:
-    path = claude_file(COPIES)
+    path = claude_file("tour", [SAMPLE], SIZE_BYTES)
     count = path.read_bytes().count(b"\n")
 
     def five_stages() -> float:
