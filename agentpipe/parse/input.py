@@ -43,6 +43,9 @@ class Input:
     def of(self, found: JSON, moment: Moment) -> Run:
         """The run of a decoded line."""
         run = self.of_nobody(moment)
+        if self._goes_on(found, run):
+            self._last[run.decided] = run
+            return run
         name = self._format_of(found, run)
         if name is None:
             return run
@@ -75,6 +78,16 @@ class Input:
         if sureness is Sureness.LIKELY and (run is None or not run.decided) and not own.session_of(found):
             return Sureness.NO
         return sureness
+
+    def _goes_on(self, found: JSON, run: Run) -> bool:
+        """Whether a line is one more of the run that spoke last, as most are."""
+        if not run.decided or type(found) is not dict:
+            return False
+        kind = adapter(run.decided)
+        if kind.recognises(found) is Sureness.NO:
+            return False
+        session = kind.session_of(found) if self._by_session else ""
+        return not session or session in run.sessions
 
     def _format_of(self, found: JSON, run: Run) -> str | None:
         """The format of *found*: that of *run*, unless it surely is another's, of a session of another's, or claimed by
