@@ -177,7 +177,7 @@ class Run:
         known = {"command": list, "cwd": str, "pid": int}
         self._process = {key: payload[key] for key, kind in known.items() if type(payload.get(key)) is kind}
         self._progress.limit(turn_limit(self._process.get("command")))
-        self._clock.at(None, moment)
+        self._begun_at = self._clock.at(None, moment)  # whenever that is told
         self._tally["sources"] += 1
 
     def process_exited(self, payload: dict[str, JSON], moment: Moment, out: list[Event]) -> None:

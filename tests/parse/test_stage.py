@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from agentpipe.errors import InputError
-from agentpipe.event import decode, make
+from agentpipe.event import Event, decode, make
 from agentpipe.intake import Intake
 from agentpipe.parse.run import Run
 from agentpipe.stage import Demand
@@ -127,6 +127,19 @@ def test_a_silent_process_is_told_as_started_after_a_second() -> None:
     assert types(started) == ["run_started"]
     assert started[0]["payload"]["agent"] == "claude"  # by the command's name
     assert parse.deadline is None
+
+
+def test_a_process_began_when_it_says_however_long_it_was_waited_for() -> None:
+    lines = wrapped([init(), text("Hello.")])
+    for number, line in enumerate(lines):
+        line["timestamp"] = f"2027-01-15T08:00:{3 * number:02}.000Z"
+    quick, slow = stage(), stage()
+    at_once = [event.line for line in lines for event in quick.feed([Event(line=encoded([line]).rstrip())], NOW)]
+    waited = list(slow.feed([Event(line=encoded(lines[:1]).rstrip())], NOW))
+    waited += slow.wake(NOW + 1.25)
+    waited += [event for line in lines[1:] for event in slow.feed([Event(line=encoded([line]).rstrip())], NOW + 3)]
+    assert [event.line for event in waited] == at_once
+    assert decode(at_once[0])["timestamp"] == lines[0]["timestamp"]
 
 
 def test_text_after_a_silent_start_is_told_at_once() -> None:
