@@ -146,3 +146,10 @@ def test_a_name_is_a_run_and_a_number():
     assert split_ref("a:b/c:17") == ("a:b/c", 17)
     assert split_ref("17") is None
     assert split_ref("a:0") is None  # numbers begin at 1
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 57, 58, 1000])
+@pytest.mark.parametrize("end", ["\n", "\r\n", ""])
+def test_the_size_that_is_told_is_that_of_the_bytes_also_in_lines(size: int, end: str):
+    lines = base64.encodebytes(b"x" * size).decode().replace("\n", end)
+    assert {part["bytes"] for part in content_payloads(Whole("image/png", lines, base64=True), "r:1")} == {size}

@@ -8,7 +8,7 @@ from agentpipe.event import JSON, encode
 from agentpipe.parse.adapter import Whole
 from agentpipe.parse.vocabulary.fields import items, mapping, string
 
-__all__ = ["capped", "capped_value", "cut", "flat", "media_of", "shortened", "shown", "size_of"]
+__all__ = ["capped", "capped_value", "cut", "decoded_size", "flat", "media_of", "shortened", "shown", "size_of"]
 
 #: All strings of one input together may be this many times the limit: a MultiEdit of many edits keeps its structure.
 _BUDGET = 4
@@ -33,6 +33,12 @@ _BASE64 = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456
 def size_of(text: str) -> int:
     """The size of *text* in bytes of UTF-8."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def decoded_size(data: str) -> int:
+    """How many bytes *data* in base64 stands for: four characters are three bytes, line ends none."""
+    characters = len(data) - data.count("\n") - data.count("\r")
+    return characters * 3 // 4 - data[-4:].rstrip()[-2:].count("=")
 
 
 def cut(text: str, limit: int) -> tuple[str, int, bool]:
@@ -143,12 +149,11 @@ def _block(block: JSON) -> str:
 
 
 def _media(kind: str, source: dict[str, JSON]) -> str:
-    """``[image/png, 4096 bytes]``: base64 takes four characters for three bytes."""
+    """``[image/png, 4096 bytes]``."""
     name = string(source.get("media_type")) or string(source.get("mimeType")) or kind
     data = string(source.get("data"))
     if data:
-        padding = data[-2:].count("=")
-        return f"[{name}, {len(data) * 3 // 4 - padding} bytes]"
+        return f"[{name}, {decoded_size(data)} bytes]"
     return f"[{name} {string(source.get('url'))}]".replace(" ]", "]")
 
 

@@ -5,7 +5,7 @@ The rule this module keeps: joined in order, the parts are the whole; no part is
 
 from agentpipe.event import JSON
 from agentpipe.parse.adapter import Whole
-from agentpipe.parse.vocabulary.content import size_of
+from agentpipe.parse.vocabulary.content import decoded_size, size_of
 
 __all__ = ["PART_CHARACTERS", "content_payloads"]
 
@@ -18,7 +18,7 @@ def content_payloads(whole: Whole, ref: str) -> list[dict[str, JSON]]:
     """The payloads of the parts, at least one; *ref* is the id that the first part's event will have."""
     data = whole.data
     key = "base64" if whole.base64 else "text"
-    size = len(data) * 3 // 4 - data[-2:].count("=") if whole.base64 else size_of(data)
+    size = decoded_size(data) if whole.base64 else size_of(data)
     starts = range(0, max(len(data), 1), PART_CHARACTERS)
     return [
         {
