@@ -8,9 +8,9 @@ import pytest
 from agentpipe.event import decode
 from agentpipe.parse.adapter import Sureness
 from agentpipe.parse.agents.apply_patch import Edit, patched, scripted
-from agentpipe.parse.agents.codex import Codex
-from agentpipe.parse.agents.codex_changes import listed, mapped
-from agentpipe.parse.agents.codex_words import problem_of, unwrapped
+from agentpipe.parse.codex.changes import listed, mapped
+from agentpipe.parse.codex.stream import Codex
+from agentpipe.parse.codex.words import problem_of, unwrapped
 from tests.parse.lines import Line, encoded, of, parsed, parsed_bytes, stage, types, wrapped
 
 THREAD = "01a1-thread"

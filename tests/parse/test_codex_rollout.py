@@ -7,8 +7,8 @@ import pytest
 
 from agentpipe.event import decode
 from agentpipe.parse.adapter import Sureness
-from agentpipe.parse.agents.codex_output import Output, output_of
-from agentpipe.parse.agents.codex_rollout import CodexRollout
+from agentpipe.parse.codex.output import Output, output_of
+from agentpipe.parse.codex.rollout import CodexRollout
 from tests.parse.lines import Line, encoded, of, parsed, parsed_bytes, stage, types
 
 SESSION = "01a1-session"

@@ -6,7 +6,7 @@ import pytest
 
 from agentpipe.event import decode
 from agentpipe.parse.adapter import Sureness
-from agentpipe.parse.agents.gemini import Gemini
+from agentpipe.parse.gemini.stream import Gemini
 from tests.parse.lines import Line, encoded, of, parsed, parsed_bytes, stage, types, wrapped
 
 SESSION = "ge-10"

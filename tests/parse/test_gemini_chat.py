@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from agentpipe.parse.adapter import Sureness
-from agentpipe.parse.agents.gemini_chat import GeminiChat
+from agentpipe.parse.gemini.chat import GeminiChat
 from tests.parse.lines import Line, encoded, of, parsed, parsed_bytes, stage, types
 
 SESSION = "ch-10"

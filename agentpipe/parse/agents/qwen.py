@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from agentpipe.event import JSON
 from agentpipe.parse.adapter import Clock, Draft, Outcome, Sureness
-from agentpipe.parse.agents.gemini_tools import CANCELLED, Effects, exit_code_of, keeps_input, kind_of, title_of
 from agentpipe.parse.agents.messages import Found, Messages, Returned
+from agentpipe.parse.gemini.tools import CANCELLED, Effects, exit_code_of, keeps_input, kind_of, title_of
 from agentpipe.parse.options import ParseOptions
 from agentpipe.parse.vocabulary.calls import Call
 from agentpipe.parse.vocabulary.drafts import error, log

@@ -13,13 +13,13 @@ from typing import Literal
 
 from agentpipe.event import JSON, encode
 from agentpipe.parse.adapter import Clock, Draft, Moment, Sureness, source_time
-from agentpipe.parse.agents.codex_account import CodexAccount
-from agentpipe.parse.agents.codex_acts import Act, mcp_act
-from agentpipe.parse.agents.codex_changes import listed
-from agentpipe.parse.agents.codex_events import EVENTS, SILENT, questions
-from agentpipe.parse.agents.codex_usage import tokens_of
-from agentpipe.parse.agents.codex_words import as_object, mcp_result, search_text, steps_of, unwrapped
 from agentpipe.parse.agents.plain import without_ansi
+from agentpipe.parse.codex.account import CodexAccount
+from agentpipe.parse.codex.acts import Act, mcp_act
+from agentpipe.parse.codex.changes import listed
+from agentpipe.parse.codex.events import EVENTS, SILENT, questions
+from agentpipe.parse.codex.usage import tokens_of
+from agentpipe.parse.codex.words import as_object, mcp_result, search_text, steps_of, unwrapped
 from agentpipe.parse.options import ParseOptions
 from agentpipe.parse.vocabulary.content import flat, shortened
 from agentpipe.parse.vocabulary.drafts import error, log

@@ -6,9 +6,9 @@ the turn's end repeats the text in ``run_iteration`` and as the run's error, not
 
 from agentpipe.event import JSON
 from agentpipe.parse.adapter import Clock, Draft, Outcome
-from agentpipe.parse.agents.codex_acts import Acts
-from agentpipe.parse.agents.codex_usage import Meter
-from agentpipe.parse.agents.codex_words import problem_of, trouble
+from agentpipe.parse.codex.acts import Acts
+from agentpipe.parse.codex.usage import Meter
+from agentpipe.parse.codex.words import problem_of, trouble
 from agentpipe.parse.options import ParseOptions
 from agentpipe.parse.vocabulary import usage
 from agentpipe.parse.vocabulary.account import Account

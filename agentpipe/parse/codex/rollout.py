@@ -13,15 +13,15 @@ from typing import Literal, NamedTuple
 
 from agentpipe.event import JSON
 from agentpipe.parse.adapter import Clock, Draft, Moment, Sureness, Whole, source_time
-from agentpipe.parse.agents.codex_account import CodexAccount
-from agentpipe.parse.agents.codex_acts import Act
-from agentpipe.parse.agents.codex_calls import ACTS, search_act
-from agentpipe.parse.agents.codex_events import EVENTS, SILENT, questions
-from agentpipe.parse.agents.codex_noted import bettered, ended_event
-from agentpipe.parse.agents.codex_output import output_of, parts_of
-from agentpipe.parse.agents.codex_said import is_bare_head, is_bare_item, origin_of, session_id, spoken
-from agentpipe.parse.agents.codex_twice import Family, Twice
-from agentpipe.parse.agents.codex_usage import tokens_of
+from agentpipe.parse.codex.account import CodexAccount
+from agentpipe.parse.codex.acts import Act
+from agentpipe.parse.codex.calls import ACTS, search_act
+from agentpipe.parse.codex.events import EVENTS, SILENT, questions
+from agentpipe.parse.codex.noted import bettered, ended_event
+from agentpipe.parse.codex.output import output_of, parts_of
+from agentpipe.parse.codex.said import is_bare_head, is_bare_item, origin_of, session_id, spoken
+from agentpipe.parse.codex.twice import Family, Twice
+from agentpipe.parse.codex.usage import tokens_of
 from agentpipe.parse.options import ParseOptions
 from agentpipe.parse.vocabulary.content import flat, shortened
 from agentpipe.parse.vocabulary.drafts import log

@@ -10,11 +10,11 @@ from typing import TypeAlias
 
 from agentpipe.event import JSON
 from agentpipe.parse.adapter import Draft
-from agentpipe.parse.agents.codex_account import CodexAccount
-from agentpipe.parse.agents.codex_acts import Act, mcp_act
-from agentpipe.parse.agents.codex_changes import mapped
-from agentpipe.parse.agents.codex_usage import tokens_of
-from agentpipe.parse.agents.codex_words import (
+from agentpipe.parse.codex.account import CodexAccount
+from agentpipe.parse.codex.acts import Act, mcp_act
+from agentpipe.parse.codex.changes import mapped
+from agentpipe.parse.codex.usage import tokens_of
+from agentpipe.parse.codex.words import (
     as_object,
     duration_ms,
     mcp_result,

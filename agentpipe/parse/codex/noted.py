@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from agentpipe.event import JSON
-from agentpipe.parse.agents.codex_acts import Act
-from agentpipe.parse.agents.codex_changes import mapped
-from agentpipe.parse.agents.codex_output import Output, parts_of
-from agentpipe.parse.agents.codex_said import spoken
-from agentpipe.parse.agents.codex_words import duration_ms, mcp_result
+from agentpipe.parse.codex.acts import Act
+from agentpipe.parse.codex.changes import mapped
+from agentpipe.parse.codex.output import Output, parts_of
+from agentpipe.parse.codex.said import spoken
+from agentpipe.parse.codex.words import duration_ms, mcp_result
 from agentpipe.parse.vocabulary.fields import string, whole
 
 __all__ = ["bettered", "ended_event"]

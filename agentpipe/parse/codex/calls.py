@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from agentpipe.event import JSON
 from agentpipe.parse.agents.apply_patch import patched, scripted
-from agentpipe.parse.agents.codex_acts import Act, kind_of, mcp_act
-from agentpipe.parse.agents.codex_words import as_object, search_text, steps_of, unwrapped
+from agentpipe.parse.codex.acts import Act, kind_of, mcp_act
+from agentpipe.parse.codex.words import as_object, search_text, steps_of, unwrapped
 from agentpipe.parse.vocabulary.fields import items, mapping, string
 
 __all__ = ["ACTS", "search_act"]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 from agentpipe.event import JSON
 from agentpipe.parse.adapter import Clock, Draft, Moment, Outcome, Sureness, source_time
-from agentpipe.parse.agents.gemini_parts import (
+from agentpipe.parse.gemini.parts import (
     Part,
     calls_in,
     media_in,
@@ -22,7 +22,7 @@ from agentpipe.parse.agents.gemini_parts import (
     said,
     tokens_of,
 )
-from agentpipe.parse.agents.gemini_tools import CANCELLED, Effects, exit_code_of, keeps_input, kind_of, title_of
+from agentpipe.parse.gemini.tools import CANCELLED, Effects, exit_code_of, keeps_input, kind_of, title_of
 from agentpipe.parse.options import ParseOptions
 from agentpipe.parse.vocabulary.account import Account
 from agentpipe.parse.vocabulary.content import flat, shortened
