@@ -54,7 +54,7 @@ def claude_file(name: str, logs: list[Path], size_bytes: int) -> Path:
     """
 
     def make() -> bytes:
-        sources = [(log, _sessions(log)) for log in (path.read_bytes().rstrip() + b"\n" for path in logs)]
+        sources = [(log, _sessions(log)) for log in map(_whole_lines, logs)]
         out = bytearray()
         copy = 0
         while len(out) < size_bytes:
@@ -76,6 +76,19 @@ def _is_stream(path: Path) -> bool:
     except ValueError:
         return False
     return isinstance(found, dict) and found.get("type") == "system" and "session_id" in found
+
+
+def _whole_lines(path: Path) -> bytes:
+    """The lines of a log that are JSON: the loop to compare with cannot read a cut one."""
+    return b"".join(line + b"\n" for line in path.read_bytes().split(b"\n") if _is_json(line))
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
 
 
 def _sessions(log: bytes) -> set[bytes]:
