@@ -41,6 +41,9 @@ ADAPTERS = {
 #: Programs that are not called what their format is.
 _PROGRAMS = {"cursor-agent": "cursor"}
 
+#: What an error may hold that nobody in particular prints.
+_COMMON = frozenset({"type", "message", "error", "level", "time", "timestamp", "code"})
+
 _loaded: dict[str, type[Adapter]] = {}
 
 
@@ -55,10 +58,12 @@ def adapter(name: str) -> type[Adapter]:
 
 def recognised(found: JSON) -> str | None:
     """The name of the format whose line, or array of lines, *found* is; None when nobody knows it, or several claim it
-    with equal right.
+    with equal right, or it is what any program may print.
     """
     names, best = _claims(found)
-    return names[0] if best and len(names) == 1 else None
+    if len(names) != 1 or (best is Sureness.LIKELY and _is_common(found)):
+        return None
+    return names[0]
 
 
 def surely(found: JSON) -> str | None:
@@ -73,13 +78,21 @@ def knows(name: str, found: JSON) -> bool:
 
 
 def likeliest(values: Iterable[JSON]) -> str | None:
-    """The format that claims most of *values*, the first of those that claim as many; None when nobody claims one."""
+    """The format that claims most of *values*, the first of those that claim as many; None when nobody claims one, or
+    nothing but what any program may print.
+    """
     scores = dict.fromkeys(ADAPTERS, 0)
     for found in values:
+        weight = 0 if _is_common(found) else 1
         for name in ADAPTERS:
-            scores[name] += _sureness(name, found)
+            scores[name] += weight * _sureness(name, found)
     name = max(scores, key=scores.__getitem__)
     return name if scores[name] else None
+
+
+def _is_common(found: JSON) -> bool:
+    """Whether a line is one that programs print which are no agents: an error alone says nothing about whose it is."""
+    return type(found) is dict and found.get("type") == "error" and found.keys() <= _COMMON
 
 
 def _claims(found: JSON) -> tuple[Sequence[str], Sureness]:

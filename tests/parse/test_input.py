@@ -108,3 +108,21 @@ def test_of_very_many_runs_the_first_few_are_said() -> None:
     assert len({event.run_id for event in events}) == 50
     assert len(parse.notices) == 20
     assert "further runs" in parse.notices[-1]
+
+
+def test_an_error_of_any_program_makes_it_no_agent() -> None:
+    events = parsed({"level": "info", "message": "starting"}, {"type": "error", "message": "disk full"}, "done")
+    assert events[0]["payload"]["agent"] == "plain"
+    assert events[-1]["type"] == "run_completed"
+    assert [raw["data"] for raw in of(events, "raw")] == [
+        {"level": "info", "message": "starting"},
+        {"type": "error", "message": "disk full"},
+    ]
+
+
+def test_an_error_before_an_agents_first_line_is_that_agents() -> None:
+    events = parsed(
+        {"type": "error", "message": "Reconnecting... 1/5 (x)"}, {"type": "thread.started", "thread_id": "t-1"}
+    )
+    assert set(by_run(events)) == {"t-1"}
+    assert [problem["rank"] for problem in of(events, "error")] == ["warning"]
