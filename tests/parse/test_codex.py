@@ -155,10 +155,10 @@ def test_an_item_error_is_a_warning() -> None:
     assert told == {"rank": "warning", "message": "Model metadata not found."}
 
 
-def test_the_same_text_in_error_and_turn_failed_is_told_once() -> None:
+def test_the_same_text_in_error_and_turn_failed_is_the_agents_failure_and_the_turns() -> None:
     text = "You've hit your usage limit."
     events = run({"type": "error", "message": text}, {"type": "turn.failed", "error": {"message": text}})
-    assert of(events, "error") == [{"rank": "agent", "message": text}]
+    assert of(events, "error") == [{"rank": "agent", "message": text}, {"rank": "turn", "message": text}]
     assert of(events, "run_iteration") == [{"turn": 1, "ok": False, "error": text}]
     assert (events[-1]["type"], events[-1]["payload"]["error"]) == ("run_failed", text)
 
@@ -172,7 +172,8 @@ def test_an_error_text_that_is_json_is_told_by_its_message() -> None:
     text = '{"type":"error","status":400,"error":{"type":"invalid_request_error","message":"upgrade"}}'
     events = run({"type": "error", "message": text}, {"type": "turn.failed", "error": {"message": text}})
     assert of(events, "error") == [
-        {"rank": "agent", "message": "upgrade", "code": "invalid_request_error", "status": 400}
+        {"rank": "agent", "message": "upgrade", "code": "invalid_request_error", "status": 400},
+        {"rank": "turn", "message": "upgrade", "code": "invalid_request_error"},
     ]
     assert of(events, "run_iteration")[0]["error"] == events[-1]["payload"]["error"] == "upgrade"
 
@@ -537,7 +538,7 @@ def test_a_shape_before_september_2025_is_known_by_its_session() -> None:
 def test_a_turn_of_the_old_shape_that_ended_after_an_error_has_failed() -> None:
     lines = [msg("task_started"), msg("error", message="no quota"), msg("task_complete", last_agent_message=None)]
     events = parsed(*lines)
-    assert of(events, "error") == [{"rank": "agent", "message": "no quota"}]
+    assert [(p["rank"], p["message"]) for p in of(events, "error")] == [("agent", "no quota"), ("turn", "no quota")]
     assert (of(events, "run_iteration")[0]["ok"], events[-1]["type"]) == (False, "run_failed")
 
 

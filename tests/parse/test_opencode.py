@@ -233,10 +233,13 @@ def test_done_after_the_last_step_says_nothing_more_and_without_it_ends_the_turn
 # ---- errors
 
 
-def test_an_error_of_the_session_fails_the_turn_and_is_told_once() -> None:
+def test_an_error_of_the_session_is_the_agents_failure_and_fails_the_turn() -> None:
     problem = {"name": "APIError", "data": {"message": "overloaded", "statusCode": 529, "isRetryable": True}}
     events = parsed(START, line("error", 1, error=problem))
-    assert of(events, "error") == [{"rank": "agent", "message": "overloaded", "code": "APIError", "status": 529}]
+    assert of(events, "error") == [
+        {"rank": "agent", "message": "overloaded", "code": "APIError", "status": 529},
+        {"rank": "turn", "message": "overloaded", "code": "APIError"},
+    ]
     assert of(events, "run_iteration") == [{"turn": 1, "ok": False, "error": "overloaded"}]
     assert (events[-1]["type"], events[-1]["payload"]["error"]) == ("run_failed", "overloaded")
 
@@ -331,5 +334,6 @@ def test_no_shape_of_json_makes_it_raise(odd: Any) -> None:
 
 def test_an_error_that_says_nothing_is_told_by_its_name() -> None:
     events = parsed(START, line("error", error={"name": "MessageOutputLengthError", "data": {}}))
-    assert [(p["rank"], p["message"]) for p in of(events, "error")] == [("agent", "MessageOutputLengthError")]
+    name = "MessageOutputLengthError"
+    assert [(p["rank"], p["message"]) for p in of(events, "error")] == [("agent", name), ("turn", name)]
     assert events[-1]["type"] == "run_failed"

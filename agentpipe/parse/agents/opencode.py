@@ -228,7 +228,7 @@ class OpenCode(Account):
         return out
 
     def _error(self, found: JSON, stamp: Stamp) -> list[Draft]:
-        """The session failed; what ends the turn by that is told as its end, not as a second error."""
+        """The session failed, and with it the turn."""
         problem = mapping(found)
         data = mapping(problem.get("data"))
         name = string(problem.get("name"))
@@ -240,8 +240,7 @@ class OpenCode(Account):
         status = whole(data.get("statusCode"))
         out = error("agent", shortened(message, self.limit), stamp.at, code=name, status=status)
         if self._turn_open:
-            ended = self._turn_ended(stamp, ok=False, failed=message, code=name)
-            out += [draft for draft in ended if draft.type != "error"]
+            out += self._turn_ended(stamp, ok=False, failed=message, code=name)
         self._failure = message
         return out
 

@@ -91,8 +91,6 @@ class CodexAccount(Account):
             cancelled=cancelled,
             **more,
         )
-        if not ok and failed and failed == self._failure:
-            out = [draft for draft in out if draft.type != "error"]
         self._turn_open = False
         self.answer = self._failure = ""
         return out
