@@ -84,10 +84,8 @@ class Input:
         if not run.decided or type(found) is not dict:
             return False
         kind = adapter(run.decided)
-        if kind.recognises(found) is Sureness.NO:
-            return False
         session = kind.session_of(found) if self._by_session else ""
-        return not session or session in run.sessions
+        return (not session or session in run.sessions) and kind.recognises(found) is not Sureness.NO
 
     def _format_of(self, found: JSON, run: Run) -> str | None:
         """The format of *found*: that of *run*, unless it surely is another's, of a session of another's, or claimed by
@@ -119,7 +117,7 @@ class Input:
             return name
         other = self._formats.get(session)
         if other is None:
-            return surely(found) or name
+            return name if adapter(name).recognises(found) is Sureness.SURE else surely(found) or name
         return other if knows(other, found) else name
 
     def _session_of(self, name: str, found: JSON) -> str:

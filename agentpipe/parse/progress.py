@@ -83,8 +83,8 @@ class Progress:
     def _looked_at(self, drafts: Sequence[Draft]) -> Sequence[Draft]:
         """*drafts*, which mostly tell nothing and are handed back as they are."""
         for index, draft in enumerate(drafts):
-            reader = _READERS.get(draft.type)
-            more = reader(self, draft) if reader is not None else None
+            kind = draft.type
+            more = _READERS[kind](self, draft) if kind in _READERS else None
             if more is not None:
                 return [*drafts[:index], *more, *self._looked_at(drafts[index + 1 :])]
         return drafts
@@ -118,8 +118,10 @@ class Progress:
 
     def _returned(self, draft: Draft) -> list[Draft] | None:
         """What a tool gave back; a sub-agent that it was has ended."""
-        self._told.pop(draft.payload["tool_use_id"], None)
-        return self._declared(draft, draft.payload["content"]) if draft.payload["kind"] == "execute" else None
+        payload = draft.payload
+        if self._told:
+            self._told.pop(payload["tool_use_id"], None)
+        return self._declared(draft, payload["content"]) if payload["kind"] == "execute" else None
 
     def _declared(self, draft: Draft, text: JSON) -> list[Draft] | None:
         marker = declared_in(text) if type(text) is str else None

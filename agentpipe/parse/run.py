@@ -425,10 +425,12 @@ class Run:
         assert adapter is not None  # decided above
         if not self.started:
             self._start(adapter, out, moment)
-        self._make([draft for draft in adapter.finish(moment) if self._wanted(draft)], out)
+        left = adapter.finish(moment)
+        if left:
+            self._make([draft for draft in left if self._wanted(draft)], out)
         at = self._clock.at(None, moment)
         outcome = self._said(adapter)
-        kind, payload = terminal(outcome, exited, self._clock.elapsed_s(at))
+        kind, payload = terminal(outcome, exited, 0.0 if outcome.duration_ms else self._clock.elapsed_s(at))
         self._make([Draft(kind, payload, at)], out)
         self._wait_until(None)
         self.ended = True

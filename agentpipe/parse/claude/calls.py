@@ -45,8 +45,8 @@ class ClaudeCalls:
     def call(self, block: dict[str, JSON], line: Line, message: str, index: int) -> Draft:
         """A tool is called; the message's name and the block's index in it stand in for an id that is missing."""
         name, given = string(block.get("name")) or "unknown", mapping(block.get("input"))
-        tool_use_id = string(block.get("id"))
-        if not tool_use_id:
+        tool_use_id = block.get("id")
+        if type(tool_use_id) is not str or not tool_use_id:
             tool_use_id = f"{message}:{index}"
             self._nameless.append(tool_use_id)
         return self._calls.call(
@@ -71,14 +71,18 @@ class ClaudeCalls:
         """A tool gave something back. *structured* is the line's own form of it, None when it is not this result's;
         *duration_ms* is what the line says about how long it took.
         """
-        tool_use_id = string(block.get("tool_use_id")) or self._oldest_nameless()
+        tool_use_id = block.get("tool_use_id")
+        if type(tool_use_id) is not str or not tool_use_id:
+            tool_use_id = self._oldest_nameless()
         call = self._calls.take(tool_use_id, line)
-        if type(structured) is dict and structured.get("detachedToolCall") is True:
-            self._calls.reopened(tool_use_id, call)  # it goes on in the background; what it gives comes in a later turn
+        detail: dict[str, JSON] = {}
+        if type(structured) is dict:
+            detail = _detail(structured)
+            if structured.get("detachedToolCall") is True:  # it goes on in the background; more comes in a later turn
+                self._calls.reopened(tool_use_id, call)
         ok = block.get("is_error") is not True
         content = block.get("content")
         text = content if type(content) is str else flat(content)
-        detail = _detail(structured) if type(structured) is dict else {}
         if meta and type(meta.get("non_execution_kind")) is str:
             detail["non_execution_kind"] = meta["non_execution_kind"]
         out = self._calls.result(

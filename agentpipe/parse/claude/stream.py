@@ -35,6 +35,11 @@ _MEDIA_BLOCKS = frozenset({"image", "document"})
 _OWN_TYPES = frozenset({"rate_limit_event", "control_request", "control_response"})
 _TYPES = _OWN_TYPES | {"assistant", "result", "stream_event", "system", "user"}
 
+#: What a run tells of itself, and where ``init`` has it.
+_FACTS = (
+    ("session_id", "session_id"), ("agent_version", "claude_code_version"), ("model", "model"), ("cwd", "cwd"),
+)  # fmt: skip
+
 #: What the CLI says in the user's name when it was interrupted; a result line does not always follow, nor a status.
 _INTERRUPTED = "[Request interrupted by user"
 
@@ -89,11 +94,12 @@ class Claude:
 
     def read(self, found: dict[str, JSON], moment: Moment, size: int) -> list[Draft]:
         """The drafts of one line; *size* is its length in bytes."""
-        kind = string(found.get("type"))
+        kind = found.get("type")
+        if type(kind) is not str:
+            kind = ""
         self._lines += 1
-        if self.ready:
-            hot = _HOT.get(kind)
-            drafts = hot(self, found, moment) if hot is not None else None
+        if self.ready and kind in _HOT:
+            drafts = _HOT[kind](self, found, moment)
             if drafts is not None:
                 return drafts
         line = line_of(found, self._clock, moment, size)
@@ -187,8 +193,10 @@ class Claude:
     def _init(self, found: dict[str, JSON]) -> list[Draft]:
         """Facts for ``run_started``; a later turn's init says nothing new, or what changed (told by the run)."""
         facts = dict(self.facts)
-        names = {"session_id": "session_id", "agent_version": "claude_code_version", "model": "model", "cwd": "cwd"}
-        facts.update({ours: found[theirs] for ours, theirs in names.items() if string(found.get(theirs))})
+        for ours, theirs in _FACTS:
+            value = found.get(theirs)
+            if type(value) is str and value:
+                facts[ours] = value
         tools = [tool for tool in items(found.get("tools")) if type(tool) is str]
         if tools:
             facts["tools"] = tools
@@ -202,7 +210,9 @@ class Claude:
         message = found.get("message")
         if type(message) is not dict:
             message = {}
-        message_id = string(message.get("id")) or line.uuid or f"line-{self._lines}"
+        message_id = message.get("id")
+        if type(message_id) is not str or not message_id:
+            message_id = line.uuid or f"line-{self._lines}"
         model = message.get("model")
         if type(model) is not str or model == "<synthetic>":
             line.synthetic = model == "<synthetic>"
@@ -212,8 +222,7 @@ class Claude:
         if failed and not model:
             return out + self._api_error(failed, message, line)
         for block in blocks_of(message.get("content")):
-            told = self._block(block, message_id, line)
-            out = out + told if out else told
+            out += self._block(block, message_id, line)
         if failed:
             out += error("turn", f"the answer ended with {failed}", line.at, code=failed)
         if model and not self._ledger.counts(message_id) and not self._texts.streams(message_id):
@@ -232,7 +241,9 @@ class Claude:
         return error("agent", text, line.at, line.scope, code=kind, status=whole(line.found.get("api_error_status")))
 
     def _block(self, block: dict[str, JSON], message_id: str, line: Line) -> list[Draft]:
-        kind = string(block.get("type"))
+        kind = block.get("type")
+        if type(kind) is not str:
+            kind = ""
         if kind in _TEXT_BLOCKS:
             return self._text(_TEXT_BLOCKS[kind], string(block.get(kind)), message_id, line)
         if kind == "redacted_thinking":
@@ -259,7 +270,7 @@ class Claude:
             payload["synthetic"] = True
         draft = Draft(type, payload, line.at, line.scope)
         self._texts.told(line.uuid, draft)
-        return [*before, draft]
+        return [*before, draft] if before else [draft]
 
     def _user(self, line: Line) -> list[Draft]:
         found, message = line.found, line.found.get("message")
@@ -359,13 +370,16 @@ class Claude:
             turn["duration_ms"] = took
             self._spent_ms += took
         for name in ("num_turns", "stop_reason", "terminal_reason", "subtype"):
-            if type(found.get(name)) in (str, int):
-                turn[name] = found[name]
+            value = found.get(name)
+            if type(value) is str or type(value) is int:
+                turn[name] = value
 
     def _denials(self, line: Line) -> list[Draft]:
         """Denied calls that no ``permission_denied`` line told, as in older versions."""
         out: list[Draft] = []
-        for denial in map(mapping, items(line.found.get("permission_denials"))):
+        if not line.found.get("permission_denials"):
+            return out
+        for denial in map(mapping, items(line.found["permission_denials"])):
             tool_use_id = string(denial.get("tool_use_id"))
             if tool_use_id and tool_use_id in self._denied:
                 continue

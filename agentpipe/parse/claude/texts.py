@@ -103,12 +103,13 @@ class Texts:
         before = self._settled(current, scope, at) if current is not None and current is not message else []
         if message is None:
             message = self._remember(message_id, _Message(message_id))
-        for index, block in message.blocks.items():
-            if not block.done and block.type == type:
-                block.done = True
-                parts = "".join(block.pieces)
-                block.pieces = []
-                return before, message.name, index, parts
+        if message.blocks:
+            for index, block in message.blocks.items():
+                if not block.done and block.type == type:
+                    block.done = True
+                    parts = "".join(block.pieces)
+                    block.pieces = []
+                    return before, message.name, index, parts
         index = message.next
         message.next += 1
         return before, message.name, index, ""
@@ -117,9 +118,13 @@ class Texts:
         """Remember that the line *uuid* made the final *draft*, in case it is taken back."""
         if uuid:
             place = (draft.type, draft.payload["message_id"], draft.payload["index"], draft.parent_id)
-            self._told.setdefault(uuid, []).append(place)
-            if len(self._told) > _REMEMBERED:
-                del self._told[next(iter(self._told))]
+            told = self._told
+            if uuid in told:
+                told[uuid].append(place)
+                return
+            told[uuid] = [place]
+            if len(told) > _REMEMBERED:
+                del told[next(iter(told))]
 
     def retract(self, uuids: JSON, at: str) -> list[Draft]:
         """Take back the texts of the lines *uuids*, as far as they are remembered."""
@@ -128,10 +133,11 @@ class Texts:
 
     def settle(self, at: str) -> list[Draft]:
         """The turn or the run is over: tell whole what was left open, in the order in which it began."""
-        out = []
-        for scope, message in self._current.items():
-            out += self._close(message, scope, at, "" if message.stopped else "aborted")
-        self._current.clear()
+        out: list[Draft] = []
+        if self._current:
+            for scope, message in self._current.items():
+                out += self._close(message, scope, at, "" if message.stopped else "aborted")
+            self._current.clear()
         return out
 
     def _message_start(self, given: dict[str, JSON], named: str, scope: str | None, at: str) -> list[Draft]:

@@ -53,9 +53,8 @@ class Ledger:
         self._counted[message_id] = None
         if len(self._counted) > _REMEMBERED:
             del self._counted[next(iter(self._counted))]
-        context = sum(found.values()) - found["output_tokens"]
-        payload: dict[str, JSON] = {"model": model} if model else {}
-        payload |= found
+        context = found["input_tokens"] + found["cache_read_tokens"] + found["cache_write_tokens"]
+        payload: dict[str, JSON] = {"model": model, **found} if model else {**found}
         payload["context_used"] = context
         payload["cumulative"] = False
         if not final:
@@ -70,10 +69,14 @@ class Ledger:
     def result(self, found: dict[str, JSON]) -> tuple[dict[str, int], float | None]:
         """Take a result line: the turn's own usage and what the turn cost (what the total has grown by)."""
         usage = _tokens(mapping(found.get("usage")))
-        for name, count in usage.items():
-            self._turns[name] = self._turns.get(name, 0) + count
+        if usage:
+            self._turns = {name: self._turns.get(name, 0) + count for name, count in usage.items()}
         self._models = _over_models(mapping(found.get("modelUsage"))) or self._models
-        total = next((cost for cost in (number(found.get(name)) for name in COSTS) if cost is not None), None)
+        total: float | None = None
+        for name in COSTS:
+            total = number(found.get(name))
+            if total is not None:
+                break
         if total is None:
             return usage, None
         grown = total - (self.cost_usd or 0.0)
@@ -82,31 +85,35 @@ class Ledger:
 
     def update(self) -> dict[str, JSON] | None:
         """The payload of a cumulative ``usage_update``; None when nothing is known."""
-        if not self.total and self.cost_usd is None:
+        total, cost_usd = self.total, self.cost_usd
+        if not total and cost_usd is None:
             return None
-        payload: dict[str, JSON] = {"input_tokens": 0, "output_tokens": 0, **self.total, "cumulative": True}
-        if self.cost_usd is not None:
-            payload["cost_usd"] = self.cost_usd
+        payload: dict[str, JSON] = {"input_tokens": 0, "output_tokens": 0, **total, "cumulative": True}
+        if cost_usd is not None:
+            payload["cost_usd"] = cost_usd
         return payload
 
 
 def _tokens(usage: dict[str, JSON]) -> dict[str, int]:
     """The schema's names; empty when there is no usage. The cache's nested counts stand in for a top one of 0."""
-    if "input_tokens" not in usage and "output_tokens" not in usage:
+    given, output = usage.get("input_tokens"), usage.get("output_tokens")
+    if given is None and output is None and "input_tokens" not in usage and "output_tokens" not in usage:
         return {}
-    written = _count(usage.get("cache_creation_input_tokens"))
+    read, written = usage.get("cache_read_input_tokens"), usage.get("cache_creation_input_tokens")
+    if type(written) is not int:
+        written = _count(written)
     if not written and "cache_creation" in usage:
         written = sum(map(_count, mapping(usage["cache_creation"]).values()))
     return {
-        "input_tokens": _count(usage.get("input_tokens")),
-        "output_tokens": _count(usage.get("output_tokens")),
-        "cache_read_tokens": _count(usage.get("cache_read_input_tokens")),
+        "input_tokens": given if type(given) is int else _count(given),
+        "output_tokens": output if type(output) is int else _count(output),
+        "cache_read_tokens": read if type(read) is int else _count(read),
         "cache_write_tokens": written,
     }
 
 
 def _count(value: JSON) -> int:
-    return value if type(value) is int else whole(value) or 0
+    return whole(value) or 0
 
 
 def _over_models(models: dict[str, JSON]) -> dict[str, int]:
@@ -116,5 +123,6 @@ def _over_models(models: dict[str, JSON]) -> dict[str, int]:
     total = dict.fromkeys(_CAMEL, 0)
     for row in models.values():
         for ours, theirs in _CAMEL.items() if type(row) is dict else ():
-            total[ours] += _count(row.get(theirs))
+            count = row.get(theirs)
+            total[ours] += count if type(count) is int else _count(count)
     return total

@@ -5,6 +5,7 @@ result comes. A failed tool is told twice, as the result that is not ``ok`` and 
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -155,8 +156,8 @@ def _took_ms(call: Call, stamp: Stamp) -> int | None:
     start, end = call.at, stamp.at
     if start == end:
         return 0 if own else None
-    if start[:17] == end[:17] and start[19:20] == end[19:20] == "." and start[23:] == end[23:] == "Z":
-        took_ms: float = int(end[17:19] + end[20:23]) - int(start[17:19] + start[20:23])  # in one minute, as mostly
+    if start[19::4] == end[19::4] == ".Z":  # in milliseconds, as mostly
+        took_ms = (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds() * 1000
     else:
         took_ms = (seconds(end) - seconds(start)) * 1000
     return round(took_ms) if took_ms > 0 or (own and took_ms == 0) else None

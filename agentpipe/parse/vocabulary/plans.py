@@ -93,8 +93,9 @@ class Plans:
 
     def close_all(self) -> None:
         """The run has ended."""
-        self._boards.clear()
-        self._schedule()
+        if self._boards:
+            self._boards.clear()
+            self._schedule()
 
     def _schedule(self) -> None:
         """A plan has changed, was told or is gone."""

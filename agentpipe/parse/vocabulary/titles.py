@@ -34,8 +34,7 @@ def _telling(given: dict[str, JSON]) -> str:
 
 def one_line(text: str) -> str:
     """*text* with its white space squeezed and its length cut; an image or a file in base64 by its name."""
-    text = shown(text)
     if len(text) > 4 * _TITLE_CHARACTERS:
-        text = text[: 4 * _TITLE_CHARACTERS]
+        text = shown(text)[: 4 * _TITLE_CHARACTERS]
     line = " ".join(text.split())
     return line if len(line) <= _TITLE_CHARACTERS else line[: _TITLE_CHARACTERS - 1] + "…"
