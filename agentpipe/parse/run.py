@@ -10,9 +10,8 @@ must have the numbers it had.
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-from agentpipe.event import JSON, SCHEMA, Event, Maker, decode, encode, seconds
+from agentpipe.event import JSON, SCHEMA, Event, Maker, decode, encode
 from agentpipe.parse.adapter import Adapter, Clock, Draft, Moment, Outcome
-from agentpipe.parse.agents.plain import without_ansi
 from agentpipe.parse.detect import adapter, for_program, knows, likeliest, recognised
 from agentpipe.parse.document import Document
 from agentpipe.parse.ending import terminal
@@ -21,25 +20,17 @@ from agentpipe.parse.progress import Progress, turn_limit
 from agentpipe.parse.vocabulary.drafts import bounded
 from agentpipe.parse.vocabulary.fields import string
 from agentpipe.parse.vocabulary.whole import content_payloads
+from agentpipe.parse.waiting import HOLD_LINES, Wait, held_drafts, stderr_draft
 
 __all__ = ["Run", "Tally"]
 
 #: Counts lines by what became of them: ``sources``, ``ignored`` or ``raw``.
 Tally: TypeAlias = dict[str, int]
 
-#: How long an agent may be silent before its run is told as started with what is known.
-HOLD_S = 1.0
-
-#: Where lines say when they happened, that decides; the driver's clock waits longer by this, for lines under way.
-_UNDER_WAY_S = 0.25
-
-#: Lines held at most before the agent is known: banners are shorter than that.
-_HOLD_LINES = 64
-
 
 class Run:
-    """A run that is being read. *name* gives its id once it starts; it is among the runs *waiting* as long as it is
-    `due`; *out* of each method takes the events it makes.
+    """A run that is being read. *name* gives its id once it starts; *wait* is until when it may put that off, and is
+    over by `wake`; *out* of each method takes the events it makes.
     """
 
     def __init__(
@@ -47,8 +38,7 @@ class Run:
         options: ParseOptions,
         tally: Tally,
         name: Callable[["Run"], str],
-        waiting: set["Run"],
-        now: float,
+        wait: Wait,
         agent_id: str = "",
         work_id: str | None = None,
     ) -> None:
@@ -56,7 +46,7 @@ class Run:
         self._options = options
         self._tally = tally
         self._name = name
-        self._waiting = waiting
+        self._wait = wait
         self._leaves_out = options.no_chunks or options.no_output or options.no_tool_calls or options.no_tool_results
         self._agent_id = options.agent or agent_id
         self._work_id = options.work_id or work_id
@@ -75,13 +65,10 @@ class Run:
         self._held_lines: list[tuple[str, JSON, Moment]] = []  # read before the agent was known
         self._held: list[Draft] = []  # told before the run started
         self._begun_at: str | None = None  # when the first line said that it was, if the run did not start with it
-        self._release_at: float | None = None  # by the driver's clock
-        self._waits_since_s: float | None = None  # by the source's clock
         self._told: Mapping[str, JSON] = {}  # the facts that were told
         self._maker: Maker | None = None  # once the run has started
         self._flows: Adapter | None = None  # the adapter, while a line needs nothing but to be read
         self._cut = False  # whether the last line of stdout was not whole
-        self._wait_until(now + HOLD_S)
         self._undecided = options.format == "auto"  # an adapter may still recognise what comes after a banner
         if not self._undecided:
             self._adopt(self.format)
@@ -106,15 +93,10 @@ class Run:
         """The session that the agent has told, or the empty string."""
         return string(self._adapter.facts.get("session_id")) if self._adapter is not None else ""
 
-    @property
-    def due(self) -> float | None:
-        """When `wake` has something to do, by the driver's clock."""
-        return self._release_at
-
     def json(self, found: JSON, moment: Moment, size: int, out: list[Event]) -> None:
         """A line of stdout that is a JSON object or array, of *size* bytes."""
         adapter = self._flows
-        if adapter is None or self._release_at is not None or self._document.lines or type(found) is not dict:
+        if adapter is None or self._wait.due is not None or self._document.lines or type(found) is not dict:
             self._json(found, moment, size, out)
             return
         # One more line of a run that has started, wanted whole, as most are: what `_tell` does, in fewer steps.
@@ -130,7 +112,7 @@ class Run:
 
     def _json(self, found: JSON, moment: Moment, size: int, out: list[Event]) -> None:
         """The line of a run that waits, is undecided or wanted in part, and a line that is an array."""
-        if self._release_at is not None:
+        if self._wait.due is not None:
             self._came(moment, out)
         if self._document.lines and self._continues(encode(found).decode(), moment, out):
             return
@@ -162,7 +144,7 @@ class Run:
         if self._adapter is None:
             self._hold("stderr", text, moment, out)
         else:
-            self._tell([self._logged(text, moment)], 1, out, moment)
+            self._tell([stderr_draft(text, self._clock.at(None, moment))], 1, out, moment)
 
     def kept(self, payload: Mapping[str, JSON], moment: Moment, out: list[Event], type: str = "raw") -> None:  # noqa: A002 - the event's field
         """Something that is told as it is: a line over the limit, a gap of the source."""
@@ -173,7 +155,7 @@ class Run:
 
     def process_started(self, payload: dict[str, JSON], moment: Moment) -> None:
         """``run`` has started the command; told with ``run_started``."""
-        self._wait(moment)
+        self._wait.begin(moment)
         known = {"command": list, "cwd": str, "pid": int}
         self._process = {key: payload[key] for key, kind in known.items() if type(payload.get(key)) is kind}
         self._progress.limit(turn_limit(self._process.get("command")))
@@ -186,7 +168,8 @@ class Run:
 
     def wake(self, moment: Moment, out: list[Event]) -> None:
         """Start the run if it has waited long enough."""
-        if self._release_at is not None and self._release_at <= moment.now:
+        due = self._wait.due
+        if due is not None and due <= moment.now:
             self._release(moment, out)
 
     def finish(self, moment: Moment, out: list[Event]) -> None:
@@ -213,8 +196,8 @@ class Run:
             self._give_back(moment, out)
             return False
         found = document.add(text)
-        if self._release_at is None:
-            self._wait(moment)
+        if self._wait.due is None:
+            self._wait.begin(moment)
         if found is None:
             return True
         lines = document.take()
@@ -254,19 +237,19 @@ class Run:
 
     def _hold(self, kind: str, value: JSON, moment: Moment, out: list[Event]) -> None:
         self._held_lines.append((kind, value, moment))
-        if self.started or len(self._held_lines) >= _HOLD_LINES:
+        if self.started or len(self._held_lines) >= HOLD_LINES:
             self._guess(out)
 
     def _decide(self, name: str, out: list[Event]) -> None:
         """The agent is known: tell what was held."""
         self._undecided = name == "plain"
-        self._adopt(name)
+        adapter = self._adopt(name)
         held, self._held_lines = self._held_lines, []
         for kind, value, moment in held:
             if kind == "json" and not self._undecided and knows(name, value):
                 self._value(value, moment, len(encode(value)), 1, out)
             else:
-                self._tell(self._drafts_of(kind, value, moment), 1, out, moment)
+                self._tell(held_drafts(adapter, self._clock, kind, value, moment), 1, out, moment)
 
     def _adopt(self, name: str) -> Adapter:
         """From now on the lines are read as the format *name*."""
@@ -282,19 +265,6 @@ class Run:
         """Nothing decided so far: what the held lines are most likely."""
         values = [value for kind, value, _ in self._held_lines if kind == "json"]
         self._decide(likeliest(values) or "plain", out)
-
-    def _drafts_of(self, kind: str, value: JSON, moment: Moment) -> Sequence[Draft]:
-        assert self._adapter is not None  # decided by the caller
-        if kind == "stderr":
-            return [self._logged(value, moment)]
-        at = self._clock.at(None, moment)
-        if kind == "kept":
-            return [Draft(value[0], value[1], at)]
-        if kind == "json":
-            return [Draft("raw", {"format": self._adapter.name, "reason": "not recognised", "data": value}, at)]
-        if self._adapter.name != "plain" and not value.strip():
-            return []
-        return self._adapter.read_text(value, moment)
 
     def _value(self, found: JSON, moment: Moment, size: int, lines: int, out: list[Event]) -> None:
         """A decoded line, or an array of them."""
@@ -320,10 +290,6 @@ class Run:
         payload = {"format": self._adapter.name, "reason": "not an object", "data": found}
         return [Draft("raw", payload, self._clock.at(None, moment))]
 
-    def _logged(self, text: str, moment: Moment) -> Draft:
-        payload = {"level": "stderr", "message": without_ansi(text), "source": "stderr"}
-        return Draft("agent_log_entry", payload, self._clock.at(None, moment))
-
     def _tell(self, drafts: Sequence[Draft], lines: int, out: list[Event], moment: Moment) -> None:
         """Make events of *drafts*, which *lines* lines gave; hold them while the run cannot start yet."""
         if drafts:
@@ -333,7 +299,7 @@ class Run:
         adapter = self._adapter
         assert adapter is not None  # only an adapter makes drafts
         if self._maker is None:
-            starts = adapter.ready or len(self._held) >= _HOLD_LINES
+            starts = adapter.ready or len(self._held) >= HOLD_LINES
             self._tally["sources" if starts and not drafts else _outcome(drafts)] += lines
             if not starts:
                 if self._begun_at is None:
@@ -356,29 +322,13 @@ class Run:
             return not options.no_tool_calls
         return not (options.no_tool_results and kind == "agent_tool_result")
 
-    def _wait(self, moment: Moment) -> None:
-        """Wait for more from *moment* on, a second by whichever clock tells when things happen."""
-        told = moment.at is not None
-        self._waits_since_s = seconds(moment.text) if told else None
-        self._wait_until(moment.now + HOLD_S + (_UNDER_WAY_S if told else 0.0))
-
-    def _wait_until(self, due: float | None) -> None:
-        """Wait until *due* by the driver's clock; None: no more."""
-        self._release_at = due
-        if due is None:
-            self._waiting.discard(self)
-        else:
-            self._waiting.add(self)
-
     def _came(self, moment: Moment, out: list[Event]) -> None:
         """A line came: by its own time the wait may have been over before it."""
-        if self._release_at is None or self._waits_since_s is None or moment.at is None:
-            return
-        if seconds(moment.at) - self._waits_since_s >= HOLD_S:
+        if self._wait.is_over(moment):
             self._release(moment, out)
 
     def _start(self, adapter: Adapter, out: list[Event], moment: Moment) -> None:
-        self._wait_until(None)
+        self._wait.end()
         self._agent_id = self._agent_id or adapter.agent
         self.suffix = adapter.suffix
         self.run_id = self._name(self)
@@ -400,7 +350,7 @@ class Run:
 
     def _release(self, moment: Moment, out: list[Event]) -> None:
         """Nothing more is waited for: lines that are no value, an agent that is not known, a run that did not start."""
-        self._wait_until(None)
+        self._wait.end()
         self._give_back(moment, out)
         if self._adapter is None:
             if not self._held_lines and self._process:
@@ -432,7 +382,7 @@ class Run:
         outcome = self._said(adapter)
         kind, payload = terminal(outcome, exited, 0.0 if outcome.duration_ms else self._clock.elapsed_s(at))
         self._make([Draft(kind, payload, at)], out)
-        self._wait_until(None)
+        self._wait.end()
         self.ended = True
         self._adapter = self._flows = None  # what it remembers is of no use any more
 

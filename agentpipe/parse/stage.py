@@ -17,6 +17,7 @@ from agentpipe.parse.input import Input
 from agentpipe.parse.options import ParseOptions
 from agentpipe.parse.run import Run, Tally
 from agentpipe.parse.vocabulary.fields import string
+from agentpipe.parse.waiting import Wait
 from agentpipe.stage import BaseStage, Demand
 
 __all__ = ["Parse"]
@@ -48,7 +49,7 @@ class Parse(BaseStage):
         self._new_id = new_id
         # changing
         self._runs: list[Run] = []  # that have not ended, in the order in which they began
-        self._waiting: set[Run] = set()  # those of them that start later, or may be due: few, while runs may be many
+        self._waiting: set[Wait] = set()  # of those that start later, or may be due: few, while runs may be many
         self._processes: dict[str, Input] = {}  # by the id that `run` gave
         self._bare = Input(self._begin, by_session=True)
         self._names: dict[str, int] = {}  # how often an id was asked for
@@ -69,7 +70,7 @@ class Parse(BaseStage):
     @property
     def deadline(self) -> float | None:
         """When a run should start although its agent is silent."""
-        return min((run.due for run in self._waiting if run.due is not None), default=None)
+        return min((wait.due for wait in self._waiting if wait.due is not None), default=None)
 
     def feed(self, events: Sequence[Event], now: float) -> Sequence[Event]:
         """Take lines; return the events that they make."""
@@ -291,7 +292,7 @@ class Parse(BaseStage):
                 self._decided(run)
             return run_id
 
-        run = Run(self._options, self._told, name, self._waiting, moment.now, agent_id, work_id or None)
+        run = Run(self._options, self._told, name, Wait(self._waiting, moment.now), agent_id, work_id or None)
         self._runs.append(run)
         return run
 
