@@ -1,6 +1,7 @@
 """What every test may ask for: the installed command, in a home of its own."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Mapping
@@ -8,6 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+# A shell without job control starts what goes to the background with SIGINT and SIGQUIT ignored, and every process of
+# the tests would inherit that; what they do is a part of what is tested.
+for _signal in (signal.SIGINT, signal.SIGQUIT):
+    if signal.getsignal(_signal) is signal.SIG_IGN:
+        signal.signal(_signal, signal.default_int_handler if _signal is signal.SIGINT else signal.SIG_DFL)
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]
 
