@@ -14,9 +14,10 @@ from agentpipe.parse.adapter import Clock, Draft, Moment, Outcome, Sureness
 from agentpipe.parse.claude.calls import ClaudeCalls
 from agentpipe.parse.claude.line import Line, blocks_of, is_result, line_of, origin_of
 from agentpipe.parse.claude.system import SILENT_SUBTYPES, small_line, system_line
+from agentpipe.parse.claude.tells import sureness_of
 from agentpipe.parse.claude.texts import Texts
 from agentpipe.parse.claude.todo import Todo
-from agentpipe.parse.claude.usage import COSTS, Ledger
+from agentpipe.parse.claude.usage import Ledger
 from agentpipe.parse.options import ParseOptions
 from agentpipe.parse.vocabulary.calls import Calls
 from agentpipe.parse.vocabulary.content import capped, flat, media_of, shortened
@@ -30,10 +31,6 @@ __all__ = ["Claude"]
 _TEXT_BLOCKS = {"text": "agent_output", "thinking": "agent_thinking"}
 _CALL_BLOCKS = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 _MEDIA_BLOCKS = frozenset({"image", "document"})
-
-#: Types that make a line Claude Code's, alone or with more of what it has.
-_OWN_TYPES = frozenset({"rate_limit_event", "control_request", "control_response"})
-_TYPES = _OWN_TYPES | {"assistant", "result", "stream_event", "system", "user"}
 
 #: What a run tells of itself, and where ``init`` has it.
 _FACTS = (
@@ -77,15 +74,8 @@ class Claude:
 
     @staticmethod
     def recognises(found: Mapping[str, JSON]) -> Sureness:
-        """Claude Code's own words are sure; what others print as well is likely, as long as no mark of theirs is in."""
-        kind = found.get("type")
-        if type(kind) is not str or kind not in _TYPES or "parentUuid" in found or "sessionId" in found:
-            return Sureness.NO
-        if kind in _OWN_TYPES or "claude_code_version" in found:
-            return Sureness.SURE
-        if "uuid" in found:
-            return _among_alike(kind, found)
-        return Sureness.LIKELY if _looks_right(kind, found) else Sureness.NO
+        """As `agentpipe.parse.claude.tells` says."""
+        return sureness_of(found)
 
     @staticmethod
     def session_of(found: Mapping[str, JSON]) -> str:
@@ -391,38 +381,6 @@ class Claude:
     def _raw(self, line: Line, reason: str, data: JSON = None) -> Draft:
         kept = line.found if data is None else data
         return Draft("raw", {"format": self.name, "reason": reason, "data": kept}, line.at, line.scope)
-
-
-def _among_alike(kind: str, found: Mapping[str, JSON]) -> Sureness:
-    """Qwen Code's lines have ids too. Its messages are called as their lines, its events do not repeat the API's usage,
-    and its results tell no cost. What has nothing of that may be either's; only Qwen Code writes a line's id before its
-    body, while an id after the body says nothing, as keys may have been sorted since.
-    """
-    if "timestamp" in found or "tool_use_result" in found or "api_message_id" in found:
-        return Sureness.SURE
-    if kind == "system":
-        if "qwen_code_version" in found or "data" in found:
-            return Sureness.NO
-        return Sureness.LIKELY if "parent_tool_use_id" in found else Sureness.SURE
-    if kind == "assistant":
-        return Sureness.NO if mapping(found.get("message")).get("id") == found["uuid"] else Sureness.SURE
-    if kind == "result":
-        return Sureness.SURE if any(name in found for name in COSTS) else Sureness.NO
-    if kind == "stream_event" and mapping(found.get("event")).get("type") == "message_start":
-        return Sureness.SURE if "usage" in mapping(mapping(found["event"]).get("message")) else Sureness.NO
-    first = next((name for name in found if name in ("event", "message", "uuid")), "")
-    return Sureness.NO if first == "uuid" else Sureness.LIKELY
-
-
-def _looks_right(kind: str, found: Mapping[str, JSON]) -> bool:
-    """Whether a line of a type that others print too has what Claude Code's has. Amp's sessions are called ``T-…``."""
-    if string(found.get("session_id")).startswith("T-"):
-        return False
-    if kind == "system":
-        return type(found.get("subtype")) is str
-    if kind in ("assistant", "user"):
-        return type(found.get("message")) in (dict, str)
-    return type(found.get("subtype")) is str or type(found.get("is_error")) is bool
 
 
 def _code(found: dict[str, JSON]) -> str:
