@@ -3,12 +3,14 @@
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+AGENTPIPE = str(Path(sys.executable).with_name("agentpipe"))
 SAMPLE = ROOT / "docs" / "samples" / "tour.stream.jsonl"
 
 #: What the jq program has to tell alike; what it leaves out is said at its head.
@@ -36,7 +38,7 @@ def told(output: bytes) -> list[dict[str, Any]]:
 def test_the_jq_program_tells_what_parse_tells() -> None:
     program = ROOT / "bench" / "peers" / "parse.jq"
     with SAMPLE.open("rb") as log:
-        ours = subprocess.run(["agentpipe", "parse"], stdin=log, capture_output=True, timeout=60, check=True)
+        ours = subprocess.run([AGENTPIPE, "parse"], stdin=log, capture_output=True, timeout=60, check=True)
     with SAMPLE.open("rb") as log:
         theirs = subprocess.run(
             ["jq", "-n", "-c", "-f", program], stdin=log, capture_output=True, timeout=60, check=True

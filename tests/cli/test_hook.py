@@ -213,6 +213,8 @@ def test_nothing_is_imported_that_an_agent_would_have_to_wait_for(hooks: Hooks) 
     imported = {
         line.rpartition(b"|")[2].strip().decode() for line in err.splitlines() if line.startswith(b"import time:")
     }
+    script = Path(sys.executable).with_name("agentpipe").read_text()
+    imported -= {"enum", "re"} if "\nimport re\n" in script else set()  # as pip wrote it until 2024: not ours to change
     assert "agentpipe.io.hook.entry" in imported
     assert imported & {"click", "dataclasses", "enum", "json", "orjson", "msgspec", "re", "signal", "typing"} == set()
     assert len([name for name in imported if name.startswith("agentpipe")]) < 10

@@ -6,10 +6,12 @@ import json
 import os
 import random
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -21,6 +23,7 @@ from tests.parse.counts.claude import told_by_claude
 from tests.parse.lines import encoded, lines_in, parsed_bytes, stage, types, wrapped
 from tests.parse.logs import EXAMPLES, LOGS, Log
 
+AGENTPIPE = str(Path(sys.executable).with_name("agentpipe"))
 VALIDATOR = jsonschema.Draft202012Validator(event_schema())
 
 ALL = [*EXAMPLES, *LOGS]
@@ -268,4 +271,4 @@ def test_the_command_says_what_it_found_and_ends_with_0() -> None:
 
 def _command(log: Log) -> "subprocess.CompletedProcess[bytes]":
     with log.path.open("rb") as file:
-        return subprocess.run(["agentpipe", "parse", "--stats"], stdin=file, capture_output=True, timeout=120)
+        return subprocess.run([AGENTPIPE, "parse", "--stats"], stdin=file, capture_output=True, timeout=120)
