@@ -272,3 +272,14 @@ def test_the_command_says_what_it_found_and_ends_with_0() -> None:
 def _command(log: Log) -> "subprocess.CompletedProcess[bytes]":
     with log.path.open("rb") as file:
         return subprocess.run([AGENTPIPE, "parse", "--stats"], stdin=file, capture_output=True, timeout=120)
+
+
+@pytest.mark.parametrize("log", EXAMPLES, ids=str)
+def test_contents_are_left_out_when_nobody_wants_them(log: Log) -> None:
+    """Whoever the agent: what is cut names no whole, and none is told."""
+    data = log.path.read_bytes()
+    cut = [event.type for event in parsed_bytes(data, stage(max_content=8))]
+    events = [decode(event.line) for event in parsed_bytes(data, stage(max_content=8, no_contents=True))]
+    assert "content" in cut or log.format == "plain"
+    assert "content" not in types(events)
+    assert not [event for event in events if "whole" in event["payload"]]

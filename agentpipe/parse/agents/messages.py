@@ -84,8 +84,6 @@ class Messages(Account):
 
     def __init__(self, options: ParseOptions, clock: Clock) -> None:
         super().__init__(options, clock)
-        # given
-        self._wholes = not options.no_contents
         # changing
         self._streams: dict[str | None, _Stream] = {}  # by scope
         self._before = Totals()  # what was used when the last turn ended
@@ -251,7 +249,7 @@ class Messages(Account):
             elif kind == "text" or kind in _MEDIA_BLOCKS:
                 told = self.texts.final(stamp, "agent_output", name, flat([block]), index, role="user")
                 for draft in told:
-                    draft.whole = media_of([block]) if self._wholes else ()
+                    draft.whole = media_of([block])
                 out += told
             else:
                 out.append(self.raw(stamp, f"unknown block {shortened(kind, 100)!r}", block))

@@ -55,7 +55,6 @@ class QwenTranscript(Account):
     def __init__(self, options: ParseOptions, clock: Clock) -> None:
         super().__init__(options, clock)
         # given
-        self._wholes = not options.no_contents
         self._effects = Effects(self.plans, options.max_content)
         # changing
         self._problem = ""  # why the API failed, when nothing came after that
@@ -124,7 +123,7 @@ class QwenTranscript(Account):
             self.texts.final(stamp, "agent_output", string(found.get("uuid")), shown, _TEXT, **marks) if shown else []
         )
         for draft in told:
-            draft.whole = media_in(parts) if self._wholes else ()
+            draft.whole = media_in(parts)
         return out + told
 
     def _assistant(self, found: Part, stamp: Stamp) -> list[Draft]:

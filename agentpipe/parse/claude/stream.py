@@ -52,16 +52,13 @@ class Claude:
         # given
         self._clock = clock
         self._limit = options.max_content
-        self._wholes = not options.no_contents
         # changing
         self.facts: dict[str, JSON] = {}
         self.ready = False
         self.sessions: set[str] = set()
         self._plans = Plans(clock, options.progress_interval)
         self._texts = Texts()
-        self._calls = ClaudeCalls(
-            Calls(options.max_content, wholes=not options.no_contents), Todo(self._plans), options.max_content
-        )
+        self._calls = ClaudeCalls(Calls(options.max_content), Todo(self._plans), options.max_content)
         self._ledger = Ledger()
         self._denied: set[str] = set()
         self._lines = 0
@@ -302,7 +299,7 @@ class Claude:
         if line.scope is None and payload["text"].startswith(_INTERRUPTED):
             self._interrupted = self._lines
         draft = Draft("agent_output", payload, line.at, line.scope)
-        if kind in _MEDIA_BLOCKS and self._wholes:
+        if kind in _MEDIA_BLOCKS:
             draft.whole = media_of([block])
         self._texts.told(line.uuid, draft)
         return draft

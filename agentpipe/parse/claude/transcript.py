@@ -307,7 +307,7 @@ class ClaudeTranscript(Claude):
         if mode not in ("", "prompt", "human"):
             payload["origin"] = mode
         draft = Draft("agent_output", payload, line.at, line.scope)
-        if self._wholes and type(prompt) is list:
+        if type(prompt) is list:
             draft.whole = media_of(prompt)
         return [draft]
 

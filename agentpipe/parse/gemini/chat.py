@@ -60,7 +60,6 @@ class GeminiChat(Account):
     def __init__(self, options: ParseOptions, clock: Clock) -> None:
         super().__init__(options, clock)
         # given
-        self._wholes = not options.no_contents
         self._effects = Effects(self.plans, options.max_content)
         # changing
         self._told: dict[str, None] = {}  # texts, calls, results and tokens, by what they are and their id
@@ -141,7 +140,7 @@ class GeminiChat(Account):
         marks = {"role": "user", "origin": "synthetic"} if text.startswith(_CONTEXT) else {"role": "user"}
         told = self._text("agent_output", string(found["id"]), text, stamp, **marks)
         for draft in told:
-            draft.whole = media_in(shown) if self._wholes else ()
+            draft.whole = media_in(shown)
         return out + told
 
     def _gemini(self, found: Part, stamp: Stamp) -> list[Draft]:

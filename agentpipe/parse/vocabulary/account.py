@@ -33,7 +33,7 @@ class Account:
         self.facts: dict[str, JSON] = {}
         self.ready = False
         self.sessions: set[str] = set()
-        self.calls = Calls(options.max_content, wholes=not options.no_contents)
+        self.calls = Calls(options.max_content)
         self.texts = Texts()
         self.plans = Plans(clock, options.progress_interval)
         self.turns = Turns(options.max_content)

@@ -40,14 +40,11 @@ class Call(msgspec.Struct, gc=False):
 
 
 class Calls:
-    """The calls of one run. *limit* bounds contents and inputs in bytes; *wholes* says whether what is cut is handed
-    on whole beside them.
-    """
+    """The calls of one run. *limit* bounds contents and inputs in bytes; what is cut is handed on whole beside it."""
 
-    def __init__(self, limit: int, *, wholes: bool = True) -> None:
+    def __init__(self, limit: int) -> None:
         # given
         self._limit = limit
-        self._wholes = wholes
         # changing
         self._open: dict[str, Call] = {}
 
@@ -84,7 +81,7 @@ class Calls:
         if background:
             payload["background"] = True
         draft = Draft("agent_tool_call", payload, stamp.at, stamp.scope)
-        if not small and self._wholes and payload["input"] != given:
+        if not small and payload["input"] != given:
             draft.whole = (Whole("application/json", encode(given).decode()),)
         return draft
 
@@ -136,7 +133,7 @@ class Calls:
         if took_ms is not None:
             payload["duration_ms"] = took_ms
         draft = Draft("agent_tool_result", payload, stamp.at, stamp.scope)
-        if (truncated or whole) and self._wholes:
+        if truncated or whole:
             draft.whole = (Whole("text/plain", text), *whole) if truncated else tuple(whole)
         if ok:
             return [draft]

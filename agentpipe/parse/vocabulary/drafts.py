@@ -53,5 +53,4 @@ def bounded(draft: Draft, options: "ParseOptions") -> Draft:
         if not missing:
             return draft
         media_type = "text/plain"
-    wholes = () if options.no_contents else (*draft.whole, Whole(media_type, whole))
-    return Draft(draft.type, payload, draft.at, draft.parent_id, wholes)
+    return Draft(draft.type, payload, draft.at, draft.parent_id, (*draft.whole, Whole(media_type, whole)))
