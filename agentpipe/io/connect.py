@@ -1,16 +1,19 @@
 """Getting a connection to a hub, for as long as it takes, without holding anybody up.
 
 The rules this module keeps: trying happens in a thread of its own, which ends as soon as it has a connection or is
-told to stop; only a cause that can pass is tried again, with full jitter (``agentpipe.backoff``); a hub on this
-machine is never reached through a proxy.
+told to stop; where there are several hubs the next one is tried at once, and only when all of them failed there is a
+wait, with full jitter (``agentpipe.backoff``); a hub that refused us for good is not asked again; a hub on this machine
+is never reached through a proxy.
 """
 
+import dataclasses
 import os
 import queue
 import random
 import socket
 import ssl
 import threading
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from agentpipe.backoff import CEILING_S, FIRST_S, STABLE_S, ceiling
@@ -20,7 +23,7 @@ from agentpipe.io.clock import Clock, now
 from agentpipe.io.link import Link
 from agentpipe.version import __version__
 
-__all__ = ["Connector", "Outcome", "connected"]
+__all__ = ["Connector", "LeftOut", "Outcome", "connected"]
 
 #: For the TCP connection, TLS and the upgrade, each read of it: the hub itself gives a handshake 5 s.
 CONNECT_S = 10.0
@@ -28,27 +31,39 @@ CONNECT_S = 10.0
 #: The longest that a hub may tell us to stay away.
 STAY_AWAY_S = 60.0
 
-#: A connection, a failed attempt (HubUnreachable; the next one is under way), or the end of trying (the others).
-Outcome: TypeAlias = Link | PeerError
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LeftOut:
+    """One of several hubs refused us for good with ``error`` and is not asked again; the others are."""
+
+    address: Address
+    error: PeerError
+
+
+#: A connection; a failed attempt (HubUnreachable; the next one is under way); a hub that is left out (the same); or
+#: the end of trying, because every hub refused us (any other PeerError).
+Outcome: TypeAlias = Link | LeftOut | PeerError
 
 
 class Connector:
-    """Connects to one hub in the background. ``fileno()`` polls as readable when `outcomes` has something.
+    """Connects to one of *addresses* in the background: the first that answers, in their order, beginning behind the
+    one that was connected last. ``fileno()`` polls as readable when `outcomes` has something.
 
     `start` begins trying and `stop` ends it, also in the middle of a wait.
     """
 
-    def __init__(self, address: Address, clock: Clock = now) -> None:
+    def __init__(self, addresses: Sequence[Address], clock: Clock = now) -> None:
         # given
-        self._address = address
         self._clock = clock
         self._done: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         self._read_end, self._write_end = os.pipe()
         os.set_blocking(self._read_end, False)
-        # changing
+        # changing; the last three belong to the thread while it runs, which is never while there is a connection
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._short_links = 0
+        self._addresses = list(dict.fromkeys(addresses))  # that did not refuse us, the one to try next first
+        self._away_until: dict[Address, float] = {}
 
     def fileno(self) -> int:
         """The descriptor to poll."""
@@ -56,15 +71,14 @@ class Connector:
 
     def start(self, lost: Link | None = None) -> None:
         """Begin connecting; *lost* is the connection that this one replaces, whose end says how long to stay away."""
-        wait_s = 0.0
-        if lost is not None:
-            held = self._clock() - lost.since
-            self._short_links = 0 if held >= STABLE_S else self._short_links + 1
-            if self._short_links or not lost.at_once:
-                wait_s = random.uniform(0, ceiling(self._short_links))  # noqa: S311 - jitter, not a secret
-            wait_s = min(max(wait_s, lost.stay_away_s), STAY_AWAY_S)
+        wait_s = self._wait_after(lost) if lost is not None else 0.0
         self._thread = threading.Thread(target=self._run, args=(wait_s,), name="connect", daemon=True)
         self._thread.start()
+
+    def leave_out(self, link: Link) -> bool:
+        """The hub of *link* refused us for good, on the connection: it is not asked again. Whether another is left."""
+        self._addresses.remove(link.address)
+        return bool(self._addresses)
 
     def outcomes(self) -> list[Outcome]:
         """What happened since the last call."""
@@ -82,11 +96,30 @@ class Connector:
         """End a wait at once; an attempt that is under way ends by itself and its connection is closed with us."""
         self._stop.set()
 
+    def _wait_after(self, lost: Link) -> float:
+        """Seconds to wait now that *lost* is: none while there is another hub that was not tried since."""
+        at = self._clock()
+        if lost.address in self._addresses:
+            self._away_until[lost.address] = at + min(lost.stay_away_s, STAY_AWAY_S)
+            self._next_is_behind(lost.address)
+        self._short_links = 0 if at - lost.since >= STABLE_S else self._short_links + 1
+        rounds = self._short_links // len(self._addresses)
+        if not rounds and (len(self._addresses) > 1 or lost.at_once):
+            return 0.0
+        return random.uniform(0, ceiling(rounds))  # noqa: S311 - jitter, not a secret
+
+    def _next_is_behind(self, address: Address) -> None:
+        place = self._addresses.index(address) + 1
+        self._addresses = self._addresses[place:] + self._addresses[:place]
+
     def _run(self, wait_s: float) -> None:
-        """The thread: exactly one outcome that ends it."""
-        self._stop.wait(wait_s)
+        """The thread: exactly one outcome that ends it, unless it was told to stop."""
+        asked_s = min(self._away_until.get(address, 0.0) for address in self._addresses) - self._clock()
+        self._stop.wait(max(wait_s, asked_s))
         try:
             self._tell(self._tried())
+        except HubUnreachable:
+            return  # told already; the trying was stopped
         except PeerError as error:
             self._tell(error)
 
@@ -95,26 +128,41 @@ class Connector:
         from tenacity.nap import sleep_using_event
         from tenacity.wait import wait_random_exponential
 
+        rounds = self._short_links // len(self._addresses)
         trying = Retrying(
             retry=retry_if_exception_type(HubUnreachable),
-            wait=wait_random_exponential(multiplier=max(FIRST_S, ceiling(self._short_links)), max=CEILING_S),
+            wait=wait_random_exponential(multiplier=max(FIRST_S, ceiling(rounds)), max=CEILING_S),
             stop=stop_when_event_set(self._stop),
             sleep=sleep_using_event(self._stop),
-            before_sleep=lambda state: self._tell(_problem(state)),
             reraise=True,
         )
-        return trying(connected, self._address, self._clock)
+        return trying(self._round)
+
+    def _round(self) -> Link:
+        """Try every hub once. Raises HubUnreachable when none of them answered, and what the last one of all said
+        when no hub is left.
+        """
+        failed = HubUnreachable(str(self._addresses[0]), "it asked us to stay away for a while")
+        for address in list(self._addresses):
+            if self._stop.is_set():
+                break
+            if self._away_until.get(address, 0.0) > self._clock():
+                continue
+            try:
+                return connected(address, self._clock)
+            except HubUnreachable as error:
+                failed = error
+                self._tell(error)
+            except PeerError as error:
+                self._addresses.remove(address)
+                if not self._addresses:
+                    raise
+                self._tell(LeftOut(address, error))
+        raise failed
 
     def _tell(self, outcome: Outcome) -> None:
         self._done.put(outcome)
         os.write(self._write_end, b"\0")
-
-
-def _problem(state: Any) -> PeerError:
-    """The error that tenacity's *state* is about to wait for."""
-    error = state.outcome.exception()
-    assert isinstance(error, PeerError)
-    return error
 
 
 def connected(address: Address, clock: Clock = now) -> Link:

@@ -1,14 +1,11 @@
-"""Bringing events to one hub: the window, the connection of the moment, and the next one when it is lost.
+"""Bringing events to a hub: the window, the connection of the moment, and the next one when it is lost.
 
 The rules this module keeps: an event is forgotten when the hub has said that it is stored, not before; after a lost
 connection everything that was not is sent again, in order, and the hub ignores what it knows; people are told once
-when the hub goes away and once when it is back.
-
-A publisher to several hubs is several deliveries in one loop; a delivery that keeps its window on disk is the place
-of an outbox.
+when a hub goes away and once when it, or another of the same log, takes events again.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from agentpipe.client_frame import ENVELOPE_BYTES, publication
 from agentpipe.errors import HubUnreachable, PeerError, ProtocolError
@@ -16,7 +13,7 @@ from agentpipe.event import JSON
 from agentpipe.inflight import Window
 from agentpipe.io.address import Address
 from agentpipe.io.clock import Clock, now
-from agentpipe.io.connect import Connector
+from agentpipe.io.connect import Connector, LeftOut
 from agentpipe.io.link import Link
 from agentpipe.wire import HubMessage
 
@@ -30,24 +27,28 @@ COMPLAINTS = 5
 
 
 class Delivery:
-    """Delivers what is offered to *window* to the hub at *address*.
+    """Delivers what is offered to *window* to the hub at one of *addresses*, which lead to the same log: one
+    connection at a time, to another when it is lost.
 
     Its owner polls `interests`, hands every ready descriptor to `attend`, calls `advance` after each turn and at
-    ``deadline``. ``fatal`` is the reason why the hub will never take anything, or None. *warn* takes a line of text
-    for people.
+    ``deadline``. ``fatal`` is the reason why no hub will ever take anything, or None; ``where`` names the hubs.
+    *warn* takes a line of text for people.
     """
 
-    def __init__(self, address: Address, window: Window, *, warn: Callable[[str], None], clock: Clock = now) -> None:
+    def __init__(
+        self, addresses: Sequence[Address], window: Window, *, warn: Callable[[str], None], clock: Clock = now
+    ) -> None:
         # given
-        self.address = address
+        self.where = ", ".join(map(str, addresses))
         self.window = window
         self._warn = warn
         self._clock = clock
-        self._connector = Connector(address, clock)
+        self._connector = Connector(addresses, clock)
         # changing
         self._link: Link | None = None
         self._welcome = False
         self._away_since: float | None = None
+        self._away: set[str] = set()  # the hubs that people were told of since
         self.problem = "no connection was made"
         self.fatal: PeerError | None = None
         self.progress_at = clock()  # when the hub last settled something
@@ -98,6 +99,8 @@ class Delivery:
                 self._link = outcome
             elif isinstance(outcome, HubUnreachable):
                 self._gone(outcome)
+            elif isinstance(outcome, LeftOut):
+                self._leave_out(outcome.address, outcome.error)
             else:
                 self._give_up(outcome)
 
@@ -114,14 +117,23 @@ class Delivery:
             if isinstance(error, HubUnreachable):
                 self._gone(error)
                 self._connector.start(link)
+            elif self._connector.leave_out(link):
+                self._leave_out(link.address, error)
+                self._connector.start(link)
             else:
                 self._give_up(error)
 
     def _gone(self, error: HubUnreachable) -> None:
         self.problem = error.problem
-        if self._away_since is None:
-            self._away_since = self._clock()
-            self._warn(f"{self.address}: {error.problem}; events are kept and sent when the hub is there")
+        self._away_since = self._clock() if self._away_since is None else self._away_since
+        if error.url not in self._away:
+            self._away.add(error.url)
+            self._warn(f"{error.url}: {error.problem}; events are kept and sent when a hub is there")
+
+    def _leave_out(self, address: Address, error: PeerError) -> None:
+        self._away_since = self._clock() if self._away_since is None else self._away_since
+        self.problem = str(error)
+        self._warn(f"{address}: {error}; this hub is not asked again")
 
     def _give_up(self, error: PeerError) -> None:
         self.fatal = error
@@ -132,16 +144,16 @@ class Delivery:
         link.flush()
         while messages := link.receive():
             for message in messages:
-                self._understand(message)
+                self._understand(message, link.address)
 
-    def _understand(self, message: HubMessage) -> None:
+    def _understand(self, message: HubMessage, address: Address) -> None:
         match message.type:
             case "ack":
                 self._settle(message.count or 0)
             case "welcome":
-                self._welcomed(message)
+                self._welcomed(message, address)
             case "error":
-                self._complained(message)
+                self._complained(message, address)
 
     def _settle(self, count: int) -> None:
         try:
@@ -151,7 +163,7 @@ class Delivery:
         if settled:
             self.progress_at = self._clock()
 
-    def _welcomed(self, message: HubMessage) -> None:
+    def _welcomed(self, message: HubMessage, address: Address) -> None:
         self._welcome = True
         self.reached += 1
         self.epoch = message.epoch or ""
@@ -161,18 +173,19 @@ class Delivery:
         self.window.max_line = limit - ENVELOPE_BYTES if limit else None
         if self._away_since is not None:
             away_s = self._clock() - self._away_since
-            self._away_since = None
             again = f", {self.window.held} events to send" if self.window.held else ""
-            self._warn(f"{self.address}: back after {away_s:.1f} s{again}")
+            self._warn(f"{address}: {'back' if str(address) in self._away else 'there'} after {away_s:.1f} s{again}")
+            self._away_since = None
+            self._away.clear()
 
-    def _complained(self, message: HubMessage) -> None:
+    def _complained(self, message: HubMessage, address: Address) -> None:
         """The hub refused events of ours, which its `ack` settles too; or something else of ours is wrong, or of its
         own (a store that failed: what is not acknowledged is sent again), which refuses no event.
         """
         self.refused += message.count or 0
         self._complaints += 1
         if self._complaints <= COMPLAINTS:
-            self._warn(f"{self.address}: refused ({message.code}): {message.message}")
+            self._warn(f"{address}: refused ({message.code}): {message.message}")
 
     def _send(self, link: Link) -> None:
         at = self._clock()

@@ -45,7 +45,7 @@ class Link:
 
     Poll ``fileno()`` for ``wanted``; call `receive` when it is readable, `flush` when it is writable, `check` at
     ``deadline``. Each raises when the connection is over: HubUnreachable to come back (after ``stay_away_s`` at
-    least, or ``at_once``), AuthError or ProtocolError not to.
+    least, or ``at_once``), AuthError or ProtocolError not to. ``address`` is whose hub this is.
     """
 
     def __init__(self, socket: WebSocket, address: Address, clock: Clock = now) -> None:
@@ -54,7 +54,7 @@ class Link:
         # given
         self._ws: Any = socket  # the library's own types are partial
         self._sock = socket.sock
-        self._address = address
+        self.address = address
         self._clock = clock
         # changing
         self._out: deque[memoryview] = deque()
@@ -202,7 +202,7 @@ class Link:
             code = bye.code
         reason = reason or (bye.reason if bye is not None and bye.reason else "") or "closed"
         if code in _REFUSED:
-            return AuthError(str(self._address), reason)
+            return AuthError(str(self.address), reason)
         if code in _OUR_FAULT or verdict(code) is Verdict.STOP:
             return ProtocolError(str(code), reason)
         return self._lost(f"the hub closed the connection: {reason}", at_once=verdict(code) is Verdict.AT_ONCE)
@@ -211,7 +211,7 @@ class Link:
         bye = self._bye
         self.at_once = at_once
         self.stay_away_s = bye.after_ms / 1000 if bye is not None and bye.after_ms else 0.0
-        return HubUnreachable(str(self._address), problem)
+        return HubUnreachable(str(self.address), problem)
 
 
 def _said(error: Exception) -> str:

@@ -219,7 +219,7 @@ class Publisher:
         if self._delivery.reached:
             self._phase, self._give_up_at = _Phase.PIPING, None
         elif self._give_up_at is not None and self._clock() >= self._give_up_at:
-            raise HubUnreachable(str(self._delivery.address), self._delivery.problem)
+            raise HubUnreachable(self._delivery.where, self._delivery.problem)
 
     def _obey(self) -> None:
         """SIGINT: the rest of the pipe got it too and ends by itself, so read on to its end, for a while; a second

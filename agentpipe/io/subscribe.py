@@ -13,7 +13,7 @@ from agentpipe.event import JSON
 from agentpipe.following import Following
 from agentpipe.io.address import Address
 from agentpipe.io.clock import Clock, now
-from agentpipe.io.connect import Connector
+from agentpipe.io.connect import Connector, LeftOut
 from agentpipe.io.link import Link
 from agentpipe.io.signals import SignalWatch
 from agentpipe.io.streams import Outlet
@@ -45,7 +45,7 @@ class Subscriber:
         self._warn = warn
         self._clock = clock
         self._outlet = Outlet(fd_out)
-        self._connector = Connector(address, clock)
+        self._connector = Connector([address], clock)
         # changing
         self._signals = SignalWatch()
         self._link: Link | None = None
@@ -128,6 +128,8 @@ class Subscriber:
                 self._link = outcome
             elif isinstance(outcome, HubUnreachable):
                 self._gone(outcome)
+            elif isinstance(outcome, LeftOut):
+                self._warn(f"{outcome.address}: {outcome.error}; it is not asked again")
             else:
                 raise outcome
 

@@ -77,7 +77,7 @@ def publish(options: PublishOptions, url: str) -> int:
     intake = Intake(max_line=options.max_line, strict=options.strict, warn=warn)
     how = Publishing(required=options.required, drain_timeout=options.drain_timeout, hold=options.hold)
     copy = Outlet(1) if options.passthrough else None
-    outcome = Publisher(Delivery(hub, window, warn=warn), intake, how, copy=copy).run()
+    outcome = Publisher(Delivery([hub], window, warn=warn), intake, how, copy=copy).run()
     return _ended(outcome, options)
 
 

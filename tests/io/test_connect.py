@@ -1,5 +1,6 @@
 """Connecting: what can pass is tried again, what cannot is not, and nobody waits for it."""
 
+import dataclasses
 import select
 import socket
 import threading
@@ -7,9 +8,10 @@ import time
 
 import pytest
 
-from agentpipe.errors import HubUnreachable, ProtocolError
+from agentpipe.backoff import CEILING_S
+from agentpipe.errors import AuthError, HubUnreachable, ProtocolError
 from agentpipe.io.address import Address, address
-from agentpipe.io.connect import Connector, connected
+from agentpipe.io.connect import Connector, LeftOut, connected
 from agentpipe.io.link import Link
 from tests.io.hubs import PATIENCE_S
 from tests.io.raw_hub import RawHub
@@ -27,6 +29,16 @@ def outcomes(connector, count):
         assert select.select([connector.fileno()], [], [], limit - time.monotonic())[0], found
         found += connector.outcomes()
     return found
+
+
+@dataclasses.dataclass
+class Lost:
+    """What the connector asks of a connection that was lost."""
+
+    address: Address
+    since: float = 0.0
+    at_once: bool = False
+    stay_away_s: float = 0.0
 
 
 class Answering:
@@ -62,7 +74,7 @@ class Answering:
 
 def test_a_hub_that_is_there_is_connected_to_once():
     with RawHub() as hub:
-        connector = Connector(address(hub.url))
+        connector = Connector([address(hub.url)])
         connector.start()
         (link,) = outcomes(connector, 1)
         assert isinstance(link, Link)
@@ -72,7 +84,7 @@ def test_a_hub_that_is_there_is_connected_to_once():
 
 
 def test_a_refused_connection_is_tried_again_until_told_to_stop():
-    connector = Connector(at(1))
+    connector = Connector([at(1)])
     connector.start()
     assert all(isinstance(outcome, HubUnreachable) for outcome in outcomes(connector, 3))
     connector.stop()
@@ -81,8 +93,8 @@ def test_a_refused_connection_is_tried_again_until_told_to_stop():
 
 
 def test_stopping_ends_the_wait_before_a_connection():
-    lost = type("Lost", (), {"since": 0.0, "at_once": False, "stay_away_s": 50.0})()
-    connector = Connector(at(1), clock=lambda: 100.0)
+    lost = Lost(at(1), stay_away_s=50.0)
+    connector = Connector([at(1)], clock=lambda: 100.0)
     connector.start(lost)
     begun = time.monotonic()
     connector.stop()
@@ -94,7 +106,7 @@ def test_stopping_ends_the_wait_before_a_connection():
 def test_a_hub_that_comes_back_is_found():
     with socket.create_server(("127.0.0.1", 0)) as place:
         port = place.getsockname()[1]
-    connector = Connector(at(port))
+    connector = Connector([at(port)])
     connector.start()
     outcomes(connector, 1)
     with RawHub(port=port):
@@ -104,6 +116,65 @@ def test_a_hub_that_comes_back_is_found():
             assert time.monotonic() < limit
             link = next((found for found in outcomes(connector, 1) if isinstance(found, Link)), None)
         link.drop()
+
+
+def test_of_several_hubs_the_first_that_answers_is_taken_at_once():
+    with RawHub() as hub:
+        begun = time.monotonic()
+        connector = Connector([at(1), at(2), address(hub.url)])
+        connector.start()
+        first, second, link = outcomes(connector, 3)
+        assert [first.url, second.url] == [str(at(1)), str(at(2))]
+        assert link.address == address(hub.url)
+        assert time.monotonic() - begun < 20
+        link.drop()
+
+
+def test_after_a_loss_the_next_hub_is_tried_first_and_without_a_wait():
+    with RawHub() as one, RawHub() as two:
+        connector = Connector([address(one.url), address(two.url)])
+        lost = None
+        for expected in (one, two, one):
+            connector.start(lost)
+            (link,) = outcomes(connector, 1)
+            assert link.address == address(expected.url)
+            link.drop()
+            lost = Lost(link.address, since=time.monotonic() - 100)
+
+
+def test_hubs_that_all_hang_up_at_once_are_waited_for():
+    """No hot loop: one quick loss goes to the other hub at once, the second has a wait, and ever longer ones."""
+    connector = Connector([at(1), at(2)], clock=lambda: 100.0)
+    waits = [connector._wait_after(Lost(at(1 + n % 2), since=99.9)) for n in range(40)]
+    assert waits[0] == 0.0
+    assert all(waits[1:])
+    assert max(waits[1:5]) < max(waits) <= CEILING_S
+
+
+def test_a_hub_that_asked_us_to_stay_away_is_passed_over_while_there_is_another():
+    with RawHub() as one, RawHub() as two:
+        connector = Connector([address(one.url), address(two.url)])
+        connector.start(Lost(address(two.url), since=time.monotonic() - 100, stay_away_s=50))
+        (link,) = outcomes(connector, 1)
+        assert link.address == address(one.url)
+        link.drop()
+        one.status = 503
+        connector.start(Lost(address(one.url), since=time.monotonic() - 100))
+        failed, *_ = outcomes(connector, 1)
+        connector.stop()
+        assert isinstance(failed, HubUnreachable)
+        assert two.connections == 0
+
+
+def test_a_hub_that_refuses_is_left_out_and_the_last_one_ends_the_trying():
+    with RawHub(status=401) as one, RawHub(status=404) as two:
+        connector = Connector([address(one.url), address(two.url)])
+        connector.start()
+        left_out, end = outcomes(connector, 2)
+        assert isinstance(left_out, LeftOut)
+        assert (left_out.address, type(left_out.error)) == (address(one.url), AuthError)
+        assert isinstance(end, ProtocolError)
+        assert (one.connections, two.connections) == (1, 1)
 
 
 def test_a_name_that_is_not_known_may_be_known_later():

@@ -75,7 +75,7 @@ def deliver(
         ending = Ending.ANEW
         while ending is Ending.ANEW:
             tape = Tape(path, _parser)
-            delivery = Delivery(address, Window(WINDOW_BYTES), warn=warn)
+            delivery = Delivery([address], Window(WINDOW_BYTES), warn=warn)
             ending = Sender(delivery, tape, lock, linger=linger, closing=closing).run()
     except OSError as error:
         raise OutputError(path, error.strerror or str(error)) from error
