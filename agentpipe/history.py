@@ -1,14 +1,15 @@
 """The log: what happened, in one order, for everybody.
 
 The rule this module keeps: **an entry's place never changes, and what is gone is said to be gone.** Offsets count from
-1 without holes; entries leave only at the beginning; a reader who asks for more than is kept gets a page that says
-where it really starts.
+1 without holes. Entries leave a window at its beginning and a store anywhere; a reader who asks for what is gone gets a
+page that says so: it starts later than asked, or has empty lines where entries were.
 """
 
 import dataclasses
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 from agentpipe.event import Event, peek_lines
@@ -29,6 +30,18 @@ __all__ = [
 #: What a line costs beyond its bytes: the object's header and its place in the list.
 LINE_OVERHEAD = 48
 
+#: What a sealed block costs beyond its bytes: three objects, two numbers and a place in the tuple.
+BLOCK_OVERHEAD = 200
+
+#: Lines that are joined into one block, when they are no longer the newest. As many newest ones stay as they are, which
+#: is what followers read; a reader of a block splits it again, which costs 0.1 µs a line.
+SEALED_EVENTS = 512
+SEALED_BYTES = 128 * 1024
+
+#: In a small window blocks are smaller, but not so small that they cost more than they save.
+LEAST_EVENTS = 32
+LEAST_BYTES = 4096
+
 #: How much one answer about a run holds: thousands of ordinary events, or a few of the largest.
 SLICE_BYTES = 8 << 20
 
@@ -43,7 +56,7 @@ class Position:
 
 class Page(NamedTuple):
     """Consecutive entries: ``lines[0]`` is the entry after ``start``. ``start`` is more than what was asked for when
-    the entries between are gone.
+    the entries between are gone; one that is gone in the middle is the empty line in its place.
     """
 
     start: int
@@ -124,7 +137,9 @@ class Log(Protocol):
     @property
     def head(self) -> int: ...
     def since(self, offset: int, limit: int, limit_bytes: int) -> Page:
-        """The entries after *offset*: at least one when there is one, at most *limit* and about *limit_bytes*."""
+        """The entries after *offset*: at least one when there is one, at most *limit* and about *limit_bytes*; see
+        `Page` for those that are gone.
+        """
         ...
 
     def find(self, event_id: str) -> bytes | None:
@@ -148,17 +163,50 @@ class Log(Protocol):
         ...
 
 
+class _Block(NamedTuple):
+    """Entries that are no longer the newest: the lines after the offset ``start`` up to ``end``, joined by newlines."""
+
+    start: int
+    end: int
+    data: bytes
+
+    @property
+    def cost(self) -> int:
+        """The memory it takes, in bytes."""
+        return len(self.data) + BLOCK_OVERHEAD
+
+
+class _Kept(NamedTuple):
+    """What a window holds, as one value: ``blocks``, and after the offset ``start`` the newest ``lines``."""
+
+    blocks: tuple[_Block, ...]
+    start: int
+    lines: list[bytes]
+
+    @property
+    def oldest(self) -> int:
+        return self.blocks[0].start if self.blocks else self.start
+
+    def block_of(self, offset: int) -> int:
+        """The index of the block that holds the entry after *offset*, which is one before ``start``."""
+        return bisect_right(self.blocks, offset, key=_start) - 1
+
+
+_start = attrgetter("start")
+
+
 class MemoryLog:
     """The log in memory, bounded in events and bytes: the window in front of a store, or all there is.
 
-    Appending past a bound drops the oldest eighth at once, because dropping one by one would move the whole list
-    each time.
+    Appending past a bound drops about the oldest eighth at once, because dropping one by one would move the whole list
+    each time. Only the newest lines are objects of their own; older ones are joined into blocks, which saves the fifth
+    of a small event's memory.
 
     *indexed* notes where the numbers of each run are, for the log that is all there is; only what `append_events`
     brings is noted.
 
-    One thread appends; any thread may read meanwhile: the lines and the offset before them are one value, which is
-    replaced when lines leave.
+    One thread appends; any thread may read meanwhile: all that is kept is one value, which is replaced when lines
+    are joined or leave. Only its newest lines grow in place, and they never shrink.
     """
 
     def __init__(self, epoch: str, *, max_events: int, max_bytes: int, head: int = 0, indexed: bool = False) -> None:
@@ -166,31 +214,37 @@ class MemoryLog:
         self.epoch = epoch
         self._max_events = max_events
         self._max_bytes = max_bytes
+        self._sealed_events = min(SEALED_EVENTS, max(LEAST_EVENTS, max_events // 16))  # so that an eighth can leave
+        self._sealed_bytes = min(SEALED_BYTES, max(LEAST_BYTES, max_bytes // 16))
         # changing
-        self._kept: tuple[int, list[bytes]] = (head, [])  # the list grows in place, and never shrinks
+        self._kept = _Kept((), head, [])
+        self._lines_bytes = 0  # of the newest lines
         self._places = _Places() if indexed else None
-        self.bytes_kept = 0
+        self.bytes_kept = 0  # the memory that it takes
         self.bytes_appended = 0  # in all
 
     @property
     def oldest(self) -> int:
         """The offset before the first entry that is kept."""
-        return self._kept[0]
+        return self._kept.oldest
 
     @property
     def head(self) -> int:
         """The offset of the last entry."""
-        oldest, lines = self._kept
-        return oldest + len(lines)
+        kept = self._kept
+        return kept.start + len(kept.lines)
 
     def append(self, lines: Sequence[bytes]) -> Position:
         """Add *lines* and return the position after them; old ones leave when a bound is passed."""
-        kept = self._kept[1]
-        kept += lines
+        newest = self._kept.lines
+        newest += lines
         size = sum(map(len, lines))
         self.bytes_appended += size
+        self._lines_bytes += size
         self.bytes_kept += size + LINE_OVERHEAD * len(lines)
-        if self.bytes_kept > self._max_bytes or len(kept) > self._max_events:
+        if len(newest) > 2 * self._sealed_events or self._lines_bytes > 2 * self._sealed_bytes:
+            self._seal()
+        if self.bytes_kept > self._max_bytes or self.head - self.oldest > self._max_events:
             self._evict()
         return Position(self.epoch, self.head)
 
@@ -202,10 +256,13 @@ class MemoryLog:
 
     def since(self, offset: int, limit: int, limit_bytes: int) -> Page:
         """The entries after *offset*; see `Log`."""
-        oldest, kept = self._kept
-        start = max(offset, oldest)
-        first = start - oldest
-        lines = kept[first : first + limit]
+        kept = self._kept
+        if offset >= kept.start or not kept.blocks:
+            start = max(offset, kept.start)
+            lines = kept.lines[start - kept.start : start - kept.start + limit]
+        else:
+            start = max(offset, kept.oldest)
+            lines = _joined(kept, start, limit, limit_bytes)
         if sum(map(len, lines)) > limit_bytes:
             lines = lines[: fitting(lines, limit_bytes)]
         return Page(start, lines)
@@ -268,24 +325,57 @@ class MemoryLog:
         return None
 
     def _pages_backward(self) -> Iterable[Page]:
-        oldest, kept = self._kept
-        end = len(kept)
-        while end:
-            first = max(0, end - SCAN_EVENTS)
-            yield Page(oldest + first, kept[first:end])
-            end = first
+        kept = self._kept
+        yield Page(kept.start, kept.lines[:])
+        for block in reversed(kept.blocks):
+            yield Page(block.start, block.data.split(b"\n"))
+
+    def _seal(self) -> None:
+        """Join all but the newest lines into blocks."""
+        blocks, start, lines = self._kept
+        while len(lines) > 2 * self._sealed_events or self._lines_bytes > 2 * self._sealed_bytes:
+            count = min(self._sealed_events, fitting(lines, self._sealed_bytes), len(lines) - 1)
+            if not count:
+                break  # one line larger than a block is the newest
+            block = _Block(start, start + count, b"\n".join(lines[:count]))
+            size = len(block.data) - count + 1
+            self._lines_bytes -= size
+            self.bytes_kept += block.cost - size - LINE_OVERHEAD * count
+            blocks, start, lines = (*blocks, block), block.end, lines[count:]
+        self._kept = _Kept(blocks, start, lines)
 
     def _evict(self) -> None:
-        oldest, kept = self._kept
+        blocks, start, lines = self._kept
+        head = self.head
         bytes_goal = self._max_bytes - self._max_bytes // 8
-        least = max(0, len(kept) - (self._max_events - self._max_events // 8))
+        events_goal = self._max_events - self._max_events // 8
+        first = 0
+        while first < len(blocks) and (self.bytes_kept > bytes_goal or head - blocks[first].start > events_goal):
+            self.bytes_kept -= blocks[first].cost
+            first += 1
         count = 0
-        while count < len(kept) - 1 and (count < least or self.bytes_kept > bytes_goal):
-            self.bytes_kept -= len(kept[count]) + LINE_OVERHEAD
-            count += 1
-        self._kept = oldest + count, kept[count:]
+        if first == len(blocks):
+            least = max(0, len(lines) - events_goal)
+            while count < len(lines) - 1 and (count < least or self.bytes_kept > bytes_goal):
+                self._lines_bytes -= len(lines[count])
+                self.bytes_kept -= len(lines[count]) + LINE_OVERHEAD
+                count += 1
+        self._kept = _Kept(blocks[first:], start + count, lines[count:] if count else lines)
         if self._places is not None:
-            self._places.forget(oldest + count)
+            self._places.forget(self.oldest)
+
+
+def _joined(kept: _Kept, offset: int, limit: int, limit_bytes: int) -> list[bytes]:
+    """The lines after *offset*, which lies in a block: about as many as asked for, from blocks and the newest."""
+    lines: list[bytes] = []
+    size = 0
+    for block in kept.blocks[kept.block_of(offset) :]:
+        found = block.data.split(b"\n")
+        lines += found[offset - block.start :] if offset > block.start else found
+        size += len(block.data)
+        if len(lines) >= limit or size > limit_bytes:
+            return lines[:limit]
+    return lines + kept.lines[: limit - len(lines)]
 
 
 class _Places:

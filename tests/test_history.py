@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentpipe.event import encode, peek
-from agentpipe.history import APART, EVERYTHING, LINE_OVERHEAD, Filter, MemoryLog, OfRun, Position, fitting
+from agentpipe.history import (
+    APART,
+    BLOCK_OVERHEAD,
+    EVERYTHING,
+    LINE_OVERHEAD,
+    Filter,
+    MemoryLog,
+    OfRun,
+    Position,
+    fitting,
+)
 
 
 def line(run: str, sequence: int, type_: str = "agent_output", **more: object) -> bytes:
@@ -48,19 +58,45 @@ def test_a_page_of_what_is_gone_starts_later_than_asked():
     assert page.lines == [b"%d" % number for number in range(page.start, 40)]
 
 
-@given(st.lists(st.lists(st.integers(1, 300), min_size=1, max_size=5), max_size=30))
-def test_the_window_stays_within_its_bounds_and_keeps_the_newest(batches: list[list[int]]):
-    history = log(max_events=20, max_bytes=2000)
+@given(st.lists(st.lists(st.integers(0, 3000), min_size=1, max_size=90), max_size=30), st.data())
+def test_the_window_stays_within_its_bounds_and_keeps_the_newest(batches: list[list[int]], data: st.DataObject):
+    """Newest lines, blocks of older ones, and what leaves: every page from every place is what was appended."""
+    history = log(max_events=200, max_bytes=80_000)
     told: list[bytes] = []
     for sizes in batches:
-        lines = [b"x" * size for size in sizes]
+        lines = [b"%d" % len(told) + b"x" * size for size in sizes]
         told += lines
         history.append(lines)
         kept = history.since(0, 1000, 1 << 30)
         assert list(kept.lines) == told[kept.start :]
-        assert history.bytes_kept == sum(len(each) + LINE_OVERHEAD for each in kept.lines)
-        assert len(kept.lines) <= 20
-        assert history.bytes_kept <= 2000 or len(kept.lines) == 1
+        assert history.bytes_kept == cost(history)
+        assert len(kept.lines) <= 200
+        assert history.bytes_kept <= 80_000 or len(kept.lines) == 1
+        start, limit, limit_bytes = (data.draw(st.integers(*ends)) for ends in ((0, len(told)), (1, 250), (1, 50_000)))
+        page = history.since(start, limit, limit_bytes)
+        assert page.start == max(start, history.oldest)
+        assert list(page.lines) == told[page.start : page.next]
+        assert len(page.lines) <= limit
+        assert len(page.lines) > 0 or page.start == len(told)
+        assert sum(map(len, page.lines)) <= limit_bytes or len(page.lines) == 1
+
+
+def cost(history: MemoryLog) -> int:
+    """The memory of what is kept, counted anew."""
+    blocks, _, lines = history._kept
+    return sum(len(block.data) + BLOCK_OVERHEAD for block in blocks) + sum(len(each) + LINE_OVERHEAD for each in lines)
+
+
+def test_ten_thousand_events_of_200_bytes_take_two_megabytes():
+    """Counted from the objects themselves, not by our own figures."""
+    history = MemoryLog("e", max_events=1 << 20, max_bytes=1 << 28)
+    for _ in range(500):
+        history.append([bytes(200)] * 20)
+    blocks, _, lines = history._kept
+    size = sum(sys.getsizeof(block) + sys.getsizeof(block.data) + 2 * sys.getsizeof(block.end) for block in blocks)
+    size += sys.getsizeof(lines) + sys.getsizeof(blocks) + len(lines) * sys.getsizeof(bytes(200))
+    assert size <= 2 << 20
+    assert size <= history.bytes_kept <= size * 1.02
 
 
 def test_an_event_is_found_by_its_id_as_its_bytes():
@@ -111,7 +147,7 @@ def test_as_many_lines_fit_as_stay_within_the_bytes():
 
 def test_a_reader_on_another_thread_never_sees_a_page_out_of_place():
     """The HTTP API reads on threads while the loop appends and drops."""
-    history = log(max_events=64)
+    history = log(max_events=300)
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     problems: list[str] = []
