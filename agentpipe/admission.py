@@ -3,6 +3,10 @@
 The rule this module keeps: **an event enters the log once.** Events of a run are accepted in order of ``sequence``;
 what is at or below the last accepted is known already. A ``gap``, and any event without a number that brings an
 ``event_id``, is told apart by that id. An event without a number gets the run's next one, spliced into its bytes.
+Numbers that were skipped are declared with a ``gap``, unless the publisher does it in time.
+
+What was admitted since the last `take` is one `agentpipe.store.Commit`. When it does not get stored, `correct` or a new
+door takes back what was believed.
 
 Exact with memory of one number a run and of the last ids, however long ago the repeat was sent.
 """
@@ -11,7 +15,10 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from agentpipe.event import Event, decode, encode, peek, peek_lines
+from agentpipe.event import TERMINAL_TYPES, Event, decode, encode, peek, peek_lines
+from agentpipe.holes import numbers
+from agentpipe.missing import Account, Missing, declared_by
+from agentpipe.store import Commit, Sender, Standing
 
 __all__ = ["Admission", "Admitted", "Refusal", "splice"]
 
@@ -41,47 +48,135 @@ class Refusal(NamedTuple):
 
 
 class Admitted(NamedTuple):
-    """What became of a batch: the events that are ``new`` (numbered), how many were ``known``, the ``refused``, and
-    the last accepted sequence of each run in it.
+    """What became of a batch: how many events were ``new`` and ``known``, the ``refused``, and the last accepted
+    sequence of each run in it. Of a ``fenced`` sender nothing is taken, because a newer connection of the same
+    publisher has written.
     """
 
-    new: list[Event]
+    new: int
     known: int
     refused: list[Refusal]
     lasts: dict[str, int]
+    fenced: bool = False
 
 
 class Admission:
-    """The door of the hub. *lasts* maps a run to its last stored sequence, *ids* are those seen, oldest first."""
+    """The door of the hub. *standings* is how far each run has come, *ids* are those seen, oldest first."""
 
-    def __init__(self, lasts: Mapping[str, int] | None = None, ids: Iterable[str] = ()) -> None:
+    def __init__(self, standings: Mapping[str, Standing] | None = None, ids: Iterable[str] = ()) -> None:
         # changing
-        self._lasts = dict(lasts or {})
+        self._lasts: dict[str, int] = {}
+        self._missing: dict[str, Missing] = {}
+        self._senders: dict[str, Sender] = {}
         self._ids = dict.fromkeys(ids)
+        self._new: list[Event] = []  # since the last `take`, as are the next two
+        self._new_ids: list[str] = []
+        self._before: dict[str, int] = {}
+        for run_id, standing in (standings or {}).items():
+            self._believe(run_id, standing)
 
     def last(self, run_id: str) -> int:
         """The last accepted sequence of a run; 0 when there is none."""
         return self._lasts.get(run_id, 0)
 
-    def admit_lines(self, lines: Sequence[bytes]) -> Admitted:
-        """Look at the lines of one batch."""
+    @property
+    def waiting(self) -> bool:
+        """Whether numbers are missing that may have to be declared; any thread may ask."""
+        return bool(self._missing)
+
+    def admit_lines(self, lines: Sequence[bytes], now: float, sender: Sender | None = None) -> Admitted:
+        """Look at the lines of one batch that came at *now* (Unix seconds)."""
         events, bad = peek_lines(lines)
         refused = [Refusal(index, "bad_json", problem) for index, _, problem in bad]
         if not bad:
-            return self.admit(events, range(len(events)), refused)
+            return self.admit(events, now, sender)
         unread = {refusal.place for refusal in refused}
-        return self.admit(events, [i for i in range(len(lines)) if i not in unread], refused)
+        return self.admit(events, now, sender, [i for i in range(len(lines)) if i not in unread], refused)
 
-    def admit(self, events: Sequence[Event], indexes: Sequence[int], refused: list[Refusal]) -> Admitted:
+    def admit(
+        self,
+        events: Sequence[Event],
+        now: float,
+        sender: Sender | None = None,
+        indexes: Sequence[int] | None = None,
+        refused: list[Refusal] | None = None,
+    ) -> Admitted:
         """Look at the events of one batch; *indexes* are their places in what the publisher sent."""
+        refused = [] if refused is None else refused
+        indexes = range(len(events)) if indexes is None else indexes
         if any(_nests_deeply(event.line) for event in events if len(event.line) > 2 * MAX_DEPTH):
             events, indexes = _readable(events, indexes, refused)
         runs = {event.run_id for event in events}
+        if sender is not None and self._is_fenced(sender, runs):
+            return Admitted(0, 0, [], {}, fenced=True)
+        before, turned_away = len(self._new), len(refused)
+        known = 0
         if self._is_next(events, runs):
             (run_id,) = runs
-            self._lasts[run_id] += len(events)
-            return Admitted(list(events), 0, refused, {run_id: self._lasts[run_id]})
-        new: list[Event] = []
+            last = self._lasts[run_id]
+            self._before.setdefault(run_id, last)
+            self._lasts[run_id] = last + len(events)
+            self._new += events
+        else:
+            known = self._admit_each(events, indexes, refused, now)
+        if sender is not None and len(self._new) > before:
+            self._note_sender(sender, runs)
+        new = len(events) - known - (len(refused) - turned_away)
+        return Admitted(new, known, refused, {run_id: self.last(run_id) for run_id in runs})
+
+    def declare(self, now: float) -> None:
+        """Declare what is missing and has waited long enough."""
+        for run_id in [run_id for run_id, missing in self._missing.items() if missing.due(now)]:
+            self._declare(run_id, now)
+
+    def take(self, stamp: str = "") -> Commit:
+        """Everything that was admitted since the last call."""
+        after = {
+            run_id: Standing(self._lasts.get(run_id, 0), self._account(run_id), self._senders.get(run_id))
+            for run_id in self._before
+        }
+        commit = Commit(self._new, self._before, after, self._new_ids, stamp)
+        self._new, self._before, self._new_ids = [], {}, []
+        return commit
+
+    def correct(self, commit: Commit, standings: Mapping[str, Standing], known: Collection[str]) -> None:
+        """*commit* was not stored, because of its runs these *standings* are true, and these of its ids are *known*."""
+        for event_id in commit.ids:
+            if event_id not in known:
+                self._ids.pop(event_id, None)
+        for run_id in commit.before:
+            self._believe(run_id, standings.get(run_id, Standing()))
+
+    def _believe(self, run_id: str, standing: Standing) -> None:
+        self._lasts.pop(run_id, None)
+        self._missing.pop(run_id, None)
+        self._senders.pop(run_id, None)
+        if standing.last:
+            self._lasts[run_id] = standing.last
+        if standing.account is not None:
+            self._missing[run_id] = Missing(standing.account)
+        if standing.sender is not None:
+            self._senders[run_id] = standing.sender
+
+    def _account(self, run_id: str) -> Account | None:
+        missing = self._missing.get(run_id)
+        return missing.account if missing is not None else None
+
+    def _is_fenced(self, sender: Sender, runs: Iterable[str]) -> bool:
+        """Whether a newer connection of the same publisher has written to one of *runs*."""
+        for run_id in runs:
+            found = self._senders.get(run_id)
+            if found is not None and found.id == sender.id and found.generation > sender.generation:
+                return True
+        return False
+
+    def _note_sender(self, sender: Sender, runs: Iterable[str]) -> None:
+        for run_id in runs:
+            if run_id in self._before:  # something new came
+                self._senders[run_id] = sender
+
+    def _admit_each(self, events: Sequence[Event], indexes: Sequence[int], refused: list[Refusal], now: float) -> int:
+        """One by one; how many were known."""
         known = 0
         lasts = self._lasts
         for event, index in zip(events, indexes, strict=True):
@@ -95,40 +190,68 @@ class Admission:
                         continue
                     last = 0
                 if last < sequence <= MAX_SEQUENCE:
-                    lasts[event.run_id] = sequence
-                    new.append(event)
+                    self._accept(event, last, sequence, now)
                 elif 0 < sequence <= MAX_SEQUENCE:
                     known += 1
                 else:
                     refused.append(Refusal(index, "bad_event", "sequence must be an integer from 1"))
                 continue
-            found = self._rare(event)
-            if isinstance(found, str):
-                refused.append(Refusal(index, "bad_event", found))
-            elif found is None:
+            wrong = self._rare(event, now)
+            if wrong:
+                refused.append(Refusal(index, "bad_event", wrong))
+            elif wrong is None:
                 known += 1
-            else:
-                new.append(found)
-        return Admitted(new, known, refused, {run_id: self.last(run_id) for run_id in runs})
+        return known
+
+    def _accept(self, event: Event, last: int, sequence: int, now: float) -> None:
+        """*event* is new, and the number *sequence* of its run is the next one taken after *last*."""
+        run_id = event.run_id
+        if sequence != last + 1 or run_id in self._missing:
+            self._account_for(event, last, sequence, now)
+        self._before.setdefault(run_id, last)
+        self._lasts[run_id] = sequence
+        self._new.append(event)
+
+    def _account_for(self, event: Event, last: int, sequence: int, now: float) -> None:
+        """Note the numbers that were skipped; declare them before the event that ends the run."""
+        missing = self._missing.get(event.run_id) or Missing()
+        if sequence != last + 1:
+            missing.skip(last + 1, sequence - 1, event, numbers(event), now)
+        if missing:
+            self._missing[event.run_id] = missing
+        if event.type in TERMINAL_TYPES or missing.due(now):
+            self._declare(event.run_id, now)
+
+    def _declare(self, run_id: str, now: float) -> None:
+        missing = self._missing.get(run_id)
+        declared = missing.take(run_id, now) if missing is not None else None
+        if not missing:
+            self._missing.pop(run_id, None)
+        self._before.setdefault(run_id, self.last(run_id))
+        if declared is not None and declared.identity not in self._ids:
+            self._remember(declared.identity)
+            self._new.append(declared)
 
     def _is_next(self, events: Sequence[Event], runs: Collection[str]) -> bool:
         """Whether *events*, of these *runs*, are just the next ones of a run that is known: the normal case of a busy
         publisher, told without Python code for each event. A known run needs no second look at its id; numbers that
         go on without a hole are all new.
         """
-        if len(runs) != 1:
+        if len(runs) != 1 or events[0].run_id in self._missing:
             return False
         last = self._lasts.get(events[0].run_id)
         if last is None or last + len(events) > MAX_SEQUENCE:
             return False
-        numbers = [event.sequence for event in events]
-        if numbers != list(range(last + 1, last + 1 + len(events))):
+        found = [event.sequence for event in events]
+        if found != list(range(last + 1, last + 1 + len(events))):
             return False
         types = {event.type for event in events}
         return "gap" not in types and "" not in types
 
-    def _rare(self, event: Event) -> Event | str | None:
-        """Gaps, events without a number and bad ones: the event to store, None when known, or what is wrong."""
+    def _rare(self, event: Event, now: float) -> str | None:
+        """Gaps, events without a number and bad ones: what is wrong (empty: it is new and taken), or None for one that
+        is known.
+        """
         problem = _problem(event)
         if problem:
             return problem
@@ -139,9 +262,24 @@ class Admission:
             if own_id in self._ids or self._was_numbered(event, own_id):
                 return None
             self._remember(own_id)
-        if event.sequence is not None:
-            return event
-        return self._numbered(event)
+        last = self.last(event.run_id)
+        if event.sequence is None:
+            numbered = splice(event, last + 1)
+            self._accept(numbered, last, last + 1, now)
+            return ""
+        self._before.setdefault(event.run_id, last)
+        self._new.append(event if event.event_id is not None else _named(event, own_id or ""))
+        self._heed(event, last)
+        return ""
+
+    def _heed(self, event: Event, last: int) -> None:
+        """What a publisher's own gap declares need not be declared by us."""
+        missing = self._missing.get(event.run_id) or Missing()
+        missing.declare(declared_by(event), last)
+        if missing:
+            self._missing[event.run_id] = missing
+        else:
+            self._missing.pop(event.run_id, None)
 
     def _was_numbered(self, event: Event, own_id: str) -> bool:
         """An event without a number whose id is that of a number its run has had."""
@@ -150,12 +288,9 @@ class Admission:
             return False
         return len(number) < 17 and 0 < int(number) <= self.last(run_id)
 
-    def _numbered(self, event: Event) -> Event:
-        sequence = self._lasts[event.run_id] = self.last(event.run_id) + 1
-        return splice(event, sequence)
-
     def _remember(self, event_id: str) -> None:
         self._ids[event_id] = None
+        self._new_ids.append(event_id)
         if len(self._ids) > MAX_IDS:
             del self._ids[next(iter(self._ids))]
 
@@ -189,6 +324,11 @@ def splice(event: Event, sequence: int) -> Event:
     if event.event_id is None:
         added += b'"event_id":%b,' % encode(f"{event.run_id}:{sequence}")
     return peek(b"{" + added + event.line.lstrip()[1:].lstrip())
+
+
+def _named(event: Event, event_id: str) -> Event:
+    """The event with an id in front of its other fields."""
+    return peek(b'{"event_id":%b,' % encode(event_id) + event.line.lstrip()[1:].lstrip())
 
 
 def _problem(event: Event) -> str:

@@ -13,12 +13,14 @@ from agentpipe.embedded import with_events
 from agentpipe.errors import ProtocolError
 from agentpipe.event import JSON, decode
 from agentpipe.history import Filter, Position
+from agentpipe.store import Sender
 from agentpipe.wire import FILTER_LISTS, MAX_MESSAGE_BYTES, SubscriptionId
 
 __all__ = [
     "PREFERENCES",
     "Auth",
     "ClientMessage",
+    "Hello",
     "Ping",
     "Publish",
     "Since",
@@ -61,6 +63,12 @@ class Publish(NamedTuple):
     lines: Sequence[bytes]
 
 
+class Hello(NamedTuple):
+    """A publisher says who it is, before it publishes."""
+
+    sender: Sender
+
+
 class Snapshot(NamedTuple):
     """Send the accumulated state now."""
 
@@ -77,7 +85,7 @@ class Auth(NamedTuple):
     token: str
 
 
-ClientMessage: TypeAlias = Subscribe | Unsubscribe | Publish | Snapshot | Ping | Auth
+ClientMessage: TypeAlias = Subscribe | Unsubscribe | Publish | Hello | Snapshot | Ping | Auth
 
 
 class _Inbound(msgspec.Struct, gc=False):
@@ -162,6 +170,8 @@ def _control(head: _Inbound, data: bytes) -> ClientMessage:
             return Ping()
         case "snapshot":
             return Snapshot(None if head.id is None else _id(head.id))
+        case "publisher":
+            return Hello(_sender(_whole(data)))
         case "auth" if isinstance(head.token, str):
             return Auth(head.token)
         case "auth":
@@ -186,6 +196,15 @@ def _id(found: JSON) -> SubscriptionId:
     if isinstance(found, str) and len(found) > 200:
         raise ProtocolError("bad_message", "`id` is longer than 200 characters")
     return found
+
+
+def _sender(found: Mapping[str, JSON]) -> Sender:
+    own_id, generation = found.get("id"), found.get("generation")
+    if not isinstance(own_id, str) or not 16 <= len(own_id) <= 64:
+        raise ProtocolError("bad_message", "publisher: `id` must be a string of 16 to 64 characters")
+    if isinstance(generation, bool) or not isinstance(generation, int) or not 0 <= generation < 1 << 53:
+        raise ProtocolError("bad_message", "publisher: `generation` must be an integer from 0")
+    return Sender(own_id, generation)
 
 
 def _subscribe(own_id: SubscriptionId, found: Mapping[str, JSON]) -> Subscribe:

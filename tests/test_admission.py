@@ -1,13 +1,38 @@
 """An event enters the log once, in the order of its run's numbers."""
 
 import json
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentpipe.admission import MAX_DEPTH, MAX_ID_LENGTH, MAX_IDS, Admission
-from agentpipe.event import encode, gap
+from agentpipe.admission import MAX_DEPTH, MAX_ID_LENGTH, MAX_IDS, Admission, Refusal
+from agentpipe.event import Event, encode, gap
+from agentpipe.holes import numbers as numbers_of
+from agentpipe.missing import DECLARE_AFTER_S, Account
+from agentpipe.store import Sender, Standing
+
+
+class Looked(NamedTuple):
+    """What became of a batch, and the events that are to be stored."""
+
+    new: list[Event]
+    known: int
+    refused: list[Refusal]
+    lasts: dict[str, int]
+
+
+class Door(Admission):
+    """A door whose events are taken from it after each batch."""
+
+    def look(self, lines: Sequence[bytes], now: float = 0.0, sender: Sender | None = None) -> Looked:
+        found = self.admit_lines(lines, now, sender)
+        new = list(self.take().events)
+        ours = [event for event in new if event.type == "gap" and event.payload.get("reason") == "source"]
+        assert len(new) - len(ours) == found.new
+        return Looked(new, found.known, found.refused, found.lasts)
 
 
 def line(run: object = "r", sequence: object = None, **more: object) -> bytes:
@@ -20,40 +45,41 @@ def declared(first: int, last: int) -> bytes:
 
 
 def test_new_events_pass_with_their_bytes_and_repeats_are_known():
-    door = Admission()
+    door = Door()
     lines = [line(sequence=number) for number in (1, 2, 3)]
-    first = door.admit_lines(lines)
+    first = door.look(lines)
     assert [event.line for event in first.new] == lines
     assert (first.known, first.refused, first.lasts) == (0, [], {"r": 3})
-    again = door.admit_lines([*lines[1:], line(sequence=4)])
+    again = door.look([*lines[1:], line(sequence=4)])
     assert ([event.sequence for event in again.new], again.known) == ([4], 2)
 
 
 def test_holes_in_the_numbers_are_taken_as_they_are():
-    assert [e.sequence for e in Admission().admit_lines([line(sequence=n) for n in (2, 7, 5, 8)]).new] == [2, 7, 8]
+    assert [e.sequence for e in Door().look([line(sequence=n) for n in (2, 7, 5, 8)]).new] == [2, 7, 8]
 
 
 def test_runs_are_counted_apart():
-    door = Admission({"r": 5})
-    assert [e.run_id for e in door.admit_lines([line("r", 5), line("s", 5), line("r", 6)]).new] == ["s", "r"]
+    door = Door({"r": Standing(5)})
+    assert [e.run_id for e in door.look([line("r", 5), line("s", 5), line("r", 6)]).new] == ["s", "r"]
 
 
 def test_a_gap_is_told_apart_by_its_id_whatever_its_number():
-    door = Admission({"r": 100})
-    assert len(door.admit_lines([declared(3, 4), declared(5, 9), declared(3, 4)]).new) == 2
-    assert door.admit_lines([declared(5, 9)]).known == 1
+    door = Door({"r": Standing(100)})
+    assert len(door.look([declared(3, 4), declared(5, 9), declared(3, 4)]).new) == 2
+    assert door.look([declared(5, 9)]).known == 1
     assert door.last("r") == 100
 
 
 def test_a_gap_without_an_id_is_told_apart_by_its_number():
-    door = Admission()
+    door = Door()
     bare = encode({"type": "gap", "run_id": "r", "sequence": 4})
-    assert len(door.admit_lines([bare, bare]).new) == 1
+    (taken,) = door.look([bare, bare]).new
+    assert (taken.event_id, taken.sequence) == ("r:gap:4", 4), "else it would have the id of the run's event 4"
 
 
 def test_an_event_without_a_number_gets_the_next_one_spliced_into_its_bytes():
-    door = Admission({"r": 16})
-    (event,) = door.admit_lines([b' {"run_id" : "r", "type":"hook", "big":123456789012345678901234567890}']).new
+    door = Door({"r": Standing(16)})
+    (event,) = door.look([b' {"run_id" : "r", "type":"hook", "big":123456789012345678901234567890}']).new
     assert event.line == (
         b'{"sequence":17,"event_id":"r:17","run_id" : "r", "type":"hook", "big":123456789012345678901234567890}'
     )
@@ -61,18 +87,18 @@ def test_an_event_without_a_number_gets_the_next_one_spliced_into_its_bytes():
 
 
 def test_an_event_that_brings_its_id_and_no_number_is_taken_once():
-    door = Admission()
+    door = Door()
     own = line(event_id="hook-1")
-    first = door.admit_lines([own, own])
+    first = door.look([own, own])
     assert (len(first.new), first.known) == (1, 1)
     assert json.loads(first.new[0].line)["event_id"] == "hook-1"
-    assert door.admit_lines([own]).known == 1
-    assert len(Admission({"r": 1}, ["hook-1"]).admit_lines([own]).new) == 0
+    assert door.look([own]).known == 1
+    assert len(Door({"r": Standing(1)}, ["hook-1"]).look([own]).new) == 0
 
 
 def test_an_id_that_names_a_number_the_run_has_had_is_known():
-    assert Admission({"r": 3}).admit_lines([line(event_id="r:3")]).known == 1
-    assert len(Admission({"r": 3}).admit_lines([line(event_id="r:4")]).new) == 1
+    assert Door({"r": Standing(3)}).look([line(event_id="r:3")]).known == 1
+    assert len(Door({"r": Standing(3)}).look([line(event_id="r:4")]).new) == 1
 
 
 @pytest.mark.parametrize(
@@ -99,7 +125,7 @@ def test_an_id_that_names_a_number_the_run_has_had_is_known():
     ],
 )
 def test_a_bad_event_is_refused_alone(bad: bytes, code: str, problem: str):
-    found = Admission().admit_lines([line("ok", 1), bad, line("ok", 2)])
+    found = Door().look([line("ok", 1), bad, line("ok", 2)])
     assert [event.sequence for event in found.new] == [1, 2]
     ((place, given_code, message),) = found.refused
     assert (place, given_code) == (1, code)
@@ -107,12 +133,12 @@ def test_a_bad_event_is_refused_alone(bad: bytes, code: str, problem: str):
 
 
 def test_a_number_inside_the_payload_is_not_taken_for_the_events_own():
-    (event,) = Admission().admit_lines([line(payload={"sequence": 9, "event_id": "x"})]).new
+    (event,) = Door().look([line(payload={"sequence": 9, "event_id": "x"})]).new
     assert event.sequence == 1
 
 
 def test_ids_are_kept_within_a_bound():
-    door = Admission()
+    door = Door()
     for number in range(MAX_IDS + 10):
         door._remember(f"id-{number}")
     assert len(door._ids) == MAX_IDS
@@ -124,11 +150,11 @@ numbers = st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 12)), max_siz
 
 @given(st.lists(numbers, max_size=6))
 def test_whatever_is_sent_again_enters_once_and_in_order(batches: list[list[tuple[str, int]]]):
-    door = Admission()
+    door = Door()
     taken: list[tuple[str, int | None]] = []
     sent = known = 0
     for batch in batches:
-        found = door.admit_lines([line(run, number) for run, number in batch])
+        found = door.look([line(run, number) for run, number in batch])
         taken += [(event.run_id, event.sequence) for event in found.new]
         sent += len(batch)
         known += found.known
@@ -146,24 +172,174 @@ def test_what_not_every_reader_can_decode_is_refused_alone(open_: bytes, close: 
 
     lines = [nested(1, MAX_DEPTH - 1), nested(2, MAX_DEPTH), nested(3, 0), nested(4, 900)]
     flat = b'{"type":"x","run_id":"r","sequence":5,"payload":[%b]}' % b",".join([b'["[[[{",{}]'] * 600)
-    admitted = Admission().admit_lines([*lines, flat])
+    admitted = Door().look([*lines, flat])
     assert [event.sequence for event in admitted.new] == [1, 3, 5]
     assert [(refusal.place, refusal.code) for refusal in admitted.refused] == [(1, "bad_event"), (3, "bad_event")]
 
 
 def test_the_next_events_of_a_known_run_are_new_but_for_the_odd_one_among_them():
     """The quick way for a batch that goes on without a hole is not taken by anything else."""
-    door = Admission({"r": 5})
-    went_on = door.admit_lines([line(sequence=n) for n in (6, 7, 8)])
+    door = Door({"r": Standing(5)})
+    went_on = door.look([line(sequence=n) for n in (6, 7, 8)])
     assert ([event.sequence for event in went_on.new], went_on.lasts) == ([6, 7, 8], {"r": 8})
-    with_gap = door.admit_lines([line(sequence=9), declared(10, 10), line(sequence=10)])
+    with_gap = door.look([line(sequence=9), declared(10, 10), line(sequence=10)])
     assert ([event.type for event in with_gap.new], door.last("r")) == (["agent_output", "gap", "agent_output"], 10)
-    nameless = door.admit_lines([line(sequence=11), line(sequence=12, type="")])
+    nameless = door.look([line(sequence=11), line(sequence=12, type="")])
     assert ([event.sequence for event in nameless.new], [r.place for r in nameless.refused]) == ([11], [1])
-    unnumbered = door.admit_lines([line(sequence=12), line()])
+    unnumbered = door.look([line(sequence=12), line()])
     assert [event.sequence for event in unnumbered.new] == [12, 13]
-    assert door.admit_lines([line(sequence=n) for n in (13, 14, 15)]).known == 1
+    assert door.look([line(sequence=n) for n in (13, 14, 15)]).known == 1
     deep = line(sequence=16)[:-1] + b',"payload":{"a":' + b"[" * 600 + b"1" + b"]" * 600 + b"}}"
-    too_deep = door.admit_lines([deep, line(sequence=17)])
+    too_deep = door.look([deep, line(sequence=17)])
     assert ([event.sequence for event in too_deep.new], [r.place for r in too_deep.refused]) == ([17], [0])
-    assert Admission({"r": 2**53 - 1}).admit_lines([line(sequence=2**53 - 1)]).known == 1
+    assert Door({"r": Standing(2**53 - 1)}).look([line(sequence=2**53 - 1)]).known == 1
+
+
+# --- holes in a publisher's numbers
+
+
+def ended(number: int) -> bytes:
+    return line(sequence=number, type="run_completed")
+
+
+def shown(events: Sequence[Event]) -> list[object]:
+    return [event.payload["ranges"] if event.type == "gap" else event.sequence for event in events]
+
+
+def test_numbers_that_were_skipped_are_declared_before_the_run_ends():
+    door = Door()
+    assert shown(door.look([line(sequence=n) for n in (3, 4, 9)]).new) == [3, 4, 9]
+    found = door.look([ended(10)])
+    assert shown(found.new) == [[[1, 2], [5, 8]], 10]
+    gap_event = found.new[0]
+    assert (gap_event.identity, gap_event.sequence) == ("r:gap:1-8", 8)
+    assert gap_event.payload["reason"] == "source"
+    assert (gap_event.payload["count"], gap_event.agent_id) == (6, "a")
+
+
+def test_numbers_that_were_skipped_are_declared_after_a_while():
+    door = Door()
+    door.look([line(sequence=n) for n in (1, 5)], now=100.0)
+    door.declare(100.0 + DECLARE_AFTER_S - 0.1)
+    assert not door.take().events
+    assert door.waiting
+    door.declare(100.0 + DECLARE_AFTER_S)
+    assert shown(door.take().events) == [[[2, 4]]]
+    assert not door.waiting
+    assert shown(door.look([ended(6)]).new) == [6]
+
+
+def test_what_a_publisher_declares_itself_is_not_declared_again_whether_before_or_behind():
+    door = Door()
+    assert shown(door.look([line(sequence=1), declared(2, 4), line(sequence=5), line(sequence=9), declared(6, 8)]).new)
+    assert not door.waiting
+    assert shown(door.look([ended(10)]).new) == [10]
+
+
+def test_what_a_merged_event_covers_is_not_missing():
+    door = Door()
+    door.look([line(sequence=1), line(sequence=5, covers=[[2, 2], [4, 4]])])
+    assert shown(door.look([ended(6)]).new) == [[[3, 3]], 6]
+
+
+def test_a_run_with_ever_more_holes_is_declared_piece_by_piece():
+    door = Door()
+    found = door.look([line(sequence=n) for n in range(2, 2004, 2)]).new
+    gaps = [event for event in found if event.type == "gap"]
+    assert gaps
+    assert max(len(event.payload["ranges"]) for event in gaps) <= 500
+    declared_numbers = {n for event in gaps for first, last in event.payload["ranges"] for n in range(first, last + 1)}
+    left = shown(door.look([ended(2003)]).new)[0]
+    assert isinstance(left, list)
+    declared_numbers |= {n for first, last in left for n in range(first, last + 1)}
+    assert declared_numbers == set(range(1, 2003, 2))
+
+
+def test_a_gap_with_ranges_that_make_no_sense_declares_nothing():
+    door = Door()
+    bad = encode({"type": "gap", "run_id": "r", "sequence": 4, "payload": {"ranges": [[4], "x", [9, 2], [1.5, 2]]}})
+    door.look([line(sequence=1), bad, line(sequence=3)])
+    assert shown(door.look([ended(4)]).new) == [[[2, 2]], 4]
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("event"), st.integers(1, 30), st.integers(0, 3)),
+        st.tuples(st.just("gap"), st.integers(1, 30), st.integers(0, 6)),
+        st.tuples(st.just("wait"), st.integers(0, 6), st.just(0)),
+        st.tuples(st.just("restart"), st.just(0), st.just(0)),
+    ),
+    max_size=40,
+)
+
+
+@given(steps)
+def test_seen_covered_and_declared_numbers_have_no_hole_at_the_end(script: list[tuple[str, int, int]]):
+    """Across restarts too: what is open is kept with the run."""
+    door = Door()
+    stored: list[Event] = []
+    standing = Standing()
+    now = 0.0
+
+    def keep() -> None:
+        nonlocal standing
+        commit = door.take()
+        stored.extend(commit.events)
+        standing = commit.after.get("r", standing)
+
+    for kind, first, more in [*script, ("end", 100, 0)]:
+        if kind == "event":
+            covers = {"covers": [[max(1, first - more), first - 1]]} if more else {}
+            door.admit_lines([line(sequence=first, **covers)], now)
+        elif kind == "gap":
+            door.admit_lines([declared(first, first + more)], now)
+        elif kind == "end":
+            door.admit_lines([ended(first)], now)
+        elif kind == "wait":
+            now += first
+        door.declare(now)
+        keep()
+        if kind == "restart":
+            door = Door({"r": Standing.of(standing.last, standing.rest())}, [event.identity for event in stored])
+    told: set[int] = set()
+    for event in stored:
+        spans = event.payload["ranges"] if event.type == "gap" else [*numbers_of(event)]
+        told |= {n for low, high in spans for n in range(low, high + 1)}
+    assert set(range(1, 101)) <= told
+    ids = [event.identity for event in stored]
+    assert len(ids) == len(set(ids))
+
+
+# --- publishers, and others who write
+
+
+def test_an_older_connection_of_the_same_publisher_is_fenced_and_another_publisher_is_not():
+    door = Door()
+    old, new, other = Sender("p" * 16, 1), Sender("p" * 16, 2), Sender("q" * 16, 1)
+    assert len(door.look([line(sequence=1)], sender=old).new) == 1
+    assert len(door.look([line(sequence=2)], sender=new).new) == 1
+    fenced = door.admit_lines([line(sequence=3)], 0.0, old)
+    assert (fenced.fenced, fenced.new) == (True, 0)
+    assert not door.take().events
+    assert door.look([line(sequence=2)], sender=other).known == 1
+    assert len(door.look([line(sequence=3)], sender=other).new) == 1
+    assert len(door.look([line("other run", 1)], sender=old).new) == 1
+
+
+def test_a_commit_that_was_not_stored_is_taken_back():
+    door = Door({"r": Standing(5)}, ["known"])
+    door.admit_lines([line(sequence=9), line("s", 1), line(event_id="mine")], 0.0)
+    commit = door.take()
+    assert commit.before == {"r": 5, "s": 0}
+    assert [*commit.ids] == ["mine"]
+    door.correct(commit, {"r": Standing(7), "s": Standing()}, [])
+    assert (door.last("r"), door.last("s"), door.waiting) == (7, 0, False)
+    again = door.look([line(sequence=7), line(sequence=9), line("s", 1), line(event_id="mine")])
+    assert [event.sequence for event in again.new] == [9, 1, 10]
+    assert again.known == 1
+
+
+def test_a_standing_survives_its_way_through_the_store():
+    account = Account(12.5, "a", None, ((2, 4), (6, 6)), ((9, 9),))
+    for standing in (Standing(7), Standing(7, account), Standing(7, None, Sender("x" * 16, 3)), Standing(0, account)):
+        assert Standing.of(standing.last, standing.rest()) == standing

@@ -27,7 +27,7 @@ ROWS = (
     Row("errors", ("errors", "version")),
     Row("event", ("event",)),
     Row("foundation", ("backoff", "intake", "ndjson", "quantity", "stage", "stop"), open=True),
-    Row("parts", ("holes", "payload", "progress"), open=True),
+    Row("parts", ("holes", "missing", "payload", "progress"), open=True),
     Row(
         "stages",
         (
@@ -40,10 +40,13 @@ ROWS = (
             "history",
             "runs",
             "inflight",
-            "admission",
         ),
     ),
-    Row("hub", ("client_frame", "content", "embedded", "following", "hub", "request", "wire"), open=True),
+    Row(
+        "hub",
+        ("admission", "client_frame", "content", "embedded", "following", "hub", "request", "store", "wire"),
+        open=True,
+    ),
     Row("catalog", ("catalog",)),
     Row("world", ("io.*",)),
     Row("command line", ("agentpipe_cli.*",)),

@@ -15,7 +15,7 @@ import fcntl
 import os
 import secrets
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import NamedTuple
 
@@ -23,23 +23,26 @@ from agentpipe.errors import OutputError
 from agentpipe.event import Event, encode
 from agentpipe.history import fitting
 from agentpipe.io.sqlite_reader import BLOCK_BYTES, BLOCK_EVENTS, SqliteReader, connect
+from agentpipe.store import Commit, Standing, StoreConflict
 
 __all__ = ["Retention", "SqliteLog"]
 
 #: Grows with each change of the tables below.
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _TABLES = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE block (first INTEGER PRIMARY KEY, count INTEGER NOT NULL, at REAL NOT NULL, size INTEGER NOT NULL,
                     lines BLOB NOT NULL);
-CREATE TABLE run (id INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, last INTEGER NOT NULL);
+CREATE TABLE run (id INTEGER PRIMARY KEY, run_id TEXT NOT NULL UNIQUE, last INTEGER NOT NULL, rest TEXT);
 CREATE TABLE part (run INTEGER NOT NULL, first INTEGER NOT NULL, low INTEGER NOT NULL, high INTEGER NOT NULL,
                    PRIMARY KEY (run, first)) WITHOUT ROWID;
 CREATE INDEX part_first ON part (first);
 CREATE TABLE alias (event_id TEXT PRIMARY KEY, first INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX alias_first ON alias (first);
 """
+
+_UPGRADES = {1: "ALTER TABLE run ADD COLUMN rest TEXT;"}
 
 
 class Retention(NamedTuple):
@@ -81,37 +84,43 @@ class SqliteLog(SqliteReader):
         self._runs: dict[str, int] = dict(self._rows("SELECT run_id, id FROM run", ()))
         self._size, self._count = self._rows("SELECT coalesce(sum(size), 0), coalesce(sum(count), 0) FROM block", ())[0]
 
-    def lasts(self) -> dict[str, int]:
-        """The last sequence of every run."""
-        return dict(self._rows("SELECT run_id, last FROM run", ()))
+    def standings(self, runs: Collection[str] | None = None) -> dict[str, Standing]:
+        """The standing of *runs*, or of all; see `Store`."""
+        if runs is None:
+            rows = self._rows("SELECT run_id, last, rest FROM run", ())
+        else:
+            rows = self._rows(_STANDINGS, (encode(sorted(runs)),))
+        return {run_id: Standing.of(last, (rest or "").encode()) for run_id, last, rest in rows}
 
     def ids(self, limit: int) -> list[str]:
         """The newest ids that are not ``run_id:sequence``, oldest first."""
         rows = self._rows("SELECT event_id FROM alias ORDER BY first DESC LIMIT ?", (limit,))
         return [row[0] for row in reversed(rows)]
 
-    def append(self, events: Sequence[Event], at: float) -> int:
-        """Store *events* in one transaction and return the offset of the last one; *at* in Unix seconds."""
+    def append(self, commit: Commit, at: float) -> int:
+        """Store *commit* in one transaction; see `Store`."""
+        events = commit.events
         if not events:
             return self._next - 1
         blocks = list(_blocks(events, self._next))
-        runs, parts = self._parts(blocks)
+        runs, parts = self._parts(blocks, commit.after)
         rows = [_row(block, at) for block in blocks]
         aliases = [(event_id, block.first) for block in blocks for event_id in _aliases(block.events)]
         with self._lock, self._transaction() as connection:
+            self._check(connection, commit)
             connection.executemany("INSERT INTO block VALUES (?, ?, ?, ?, ?)", rows)
             connection.execute(_PUT_RUNS, (encode(runs),))
             connection.execute(_PUT_PARTS, (encode(parts),))
             if aliases:
                 connection.execute(_PUT_ALIASES, (encode(aliases),))
-        self._runs.update((run_id, number) for number, run_id, _ in runs)
+        self._runs.update((run_id, number) for number, run_id, _, _ in runs)
         self._next += len(events)
         self._size += sum(row[3] for row in rows)
         self._count += len(events)
         return self._next - 1
 
-    def retain(self, now: float) -> int:
-        """Drop what is over the limits, oldest first, and return the offset before the first entry kept."""
+    def retain(self, now: float) -> bool:
+        """Drop what is over the limits, oldest first; see `Store`."""
         last = self._last_over(now)
         if last:
             with self._lock, self._transaction() as connection:
@@ -123,7 +132,7 @@ class SqliteLog(SqliteReader):
                 self._note(connection, head=self._next - 1)
             self._size -= gone[0]
             self._count -= gone[1]
-        return self.oldest
+        return False
 
     def save_state(self, offset: int, state: bytes) -> None:
         """Keep a state that the entries up to *offset* were reduced to."""
@@ -134,6 +143,10 @@ class SqliteLog(SqliteReader):
         """What `save_state` kept; ``(0, b"")`` when there is nothing."""
         found = dict(self._rows("SELECT name, value FROM meta WHERE name LIKE 'state%'", ()))
         return (int(found["state_offset"]), bytes(found["state"])) if "state" in found else (0, b"")
+
+    def reader(self) -> SqliteReader:
+        """The reading half, on a connection of its own."""
+        return SqliteReader(self.path)
 
     def close(self) -> None:
         """Leave the file clean and let go of it."""
@@ -152,10 +165,11 @@ class SqliteLog(SqliteReader):
         boot = _boot_id()
         try:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, SCHEMA_VERSION):
+            if version not in (0, *_UPGRADES, SCHEMA_VERSION):
                 raise OutputError(path, f"made by another version of agentpipe (schema {version})")
-            if version == 0:
-                connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+            if version != SCHEMA_VERSION:
+                change = _TABLES if version == 0 else _UPGRADES[version]
+                connection.executescript(f"BEGIN; {change} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
             found = dict(connection.execute("SELECT name, value FROM meta WHERE name IN ('epoch', 'boot', 'clean')"))
             # After a power cut the file may lack commits that readers have seen: their offsets would be given out anew.
             doubtful = sync != "always" and not found.get("clean") and found.get("boot") != boot
@@ -166,21 +180,39 @@ class SqliteLog(SqliteReader):
         finally:
             connection.close()
 
-    def _parts(self, blocks: Iterable[_Block]) -> tuple[list[tuple[int, str, int]], list[tuple[int, int, int, int]]]:
+    def _check(self, connection: sqlite3.Connection, commit: Commit) -> None:
+        """Within the transaction: whether what the door went by is what is stored. Raises StoreConflict."""
+        beliefs = [(self._runs[run_id], last) for run_id, last in commit.before.items() if run_id in self._runs]
+        believed_new = any(last for run_id, last in commit.before.items() if run_id not in self._runs)
+        wrong = believed_new or (beliefs and connection.execute(_OTHERWISE, (encode(beliefs),)).fetchone())
+        known: list[str] = []
+        if commit.ids:
+            known = [row[0] for row in connection.execute(_KNOWN_IDS, (encode(commit.ids),))]
+        if wrong or known:
+            rows = connection.execute(_STANDINGS, (encode(list(commit.before)),)).fetchall()
+            found = {run_id: Standing.of(last, (rest or "").encode()) for run_id, last, rest in rows}
+            raise StoreConflict({run_id: found.get(run_id, Standing()) for run_id in commit.before}, known)
+
+    def _parts(
+        self, blocks: Iterable[_Block], after: Mapping[str, Standing]
+    ) -> tuple[list[tuple[int, str, int, str | None]], list[tuple[int, int, int, int]]]:
         """The rows of ``run`` and ``part`` that *blocks* bring."""
-        lasts: dict[str, int] = {}
         parts: list[tuple[int, int, int, int]] = []
         numbers: dict[str, int] = {}
         unused = len(self._runs)  # runs are never deleted: their numbers have no holes
         for block in blocks:
-            ranges = _ranges(block.events, lasts)
+            ranges = _ranges(block.events)
             for run_id, (low, high) in ranges.items():
                 number = numbers.get(run_id) or self._runs.get(run_id)
                 if number is None:
                     number = unused = unused + 1
                 numbers[run_id] = number
                 parts.append((number, block.first, low, high))
-        return [(number, run_id, lasts.get(run_id, 0)) for run_id, number in numbers.items()], parts
+        runs = []
+        for run_id, number in numbers.items():
+            standing = after[run_id]
+            runs.append((number, run_id, standing.last, standing.rest().decode() or None))
+        return runs, parts
 
     def _last_over(self, now: float) -> int:
         """The first offset of the last block that has to go; 0 when none has."""
@@ -239,9 +271,14 @@ class _Transaction:
             raise OutputError(self._path, str(problem)) from problem
 
 
-_PUT_RUNS = """INSERT INTO run (id, run_id, last)
-    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(?)
-    WHERE true ON CONFLICT (id) DO UPDATE SET last = max(last, excluded.last)"""
+_STANDINGS = "SELECT run_id, last, rest FROM run WHERE run_id IN (SELECT value FROM json_each(?))"
+_OTHERWISE = """SELECT 1 FROM json_each(?) JOIN run ON run.id = json_extract(value, '$[0]')
+    WHERE last != json_extract(value, '$[1]') LIMIT 1"""
+_KNOWN_IDS = "SELECT event_id FROM alias WHERE event_id IN (SELECT value FROM json_each(?))"
+_PUT_RUNS = """INSERT INTO run (id, run_id, last, rest)
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+    json_extract(value, '$[3]') FROM json_each(?) WHERE true
+    ON CONFLICT (id) DO UPDATE SET last = excluded.last, rest = excluded.rest"""
 _PUT_PARTS = """INSERT INTO part SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'),
     json_extract(value, '$[2]'), json_extract(value, '$[3]') FROM json_each(?)"""
 _PUT_ALIASES = """INSERT OR IGNORE INTO alias
@@ -258,8 +295,8 @@ def _blocks(events: Sequence[Event], first: int) -> Iterator[_Block]:
         start = end
 
 
-def _ranges(events: Sequence[Event], lasts: dict[str, int]) -> dict[str, tuple[int, int]]:
-    """The lowest and highest number of each run among *events*; notes in *lasts* each run's last one but of gaps.
+def _ranges(events: Sequence[Event]) -> dict[str, tuple[int, int]]:
+    """The lowest and highest number of each run among *events*.
 
     A gap does not count: it may be of any number, is found by its id, and would hide that the others rise from block
     to block. Events of a run mostly come together: the dictionaries are touched only where the run
@@ -283,7 +320,6 @@ def _ranges(events: Sequence[Event], lasts: dict[str, int]) -> dict[str, tuple[i
             high = number
         elif number < low:
             low = number
-        lasts[run_id] = number
     if run_id is not None:
         ranges[run_id] = (low, high)
     for event in gaps:

@@ -1,5 +1,6 @@
 """The log in one file: what `append` returned from is there afterwards, with its offset, and never twice."""
 
+import contextlib
 import os
 import signal
 import sqlite3
@@ -18,6 +19,9 @@ from agentpipe.event import Event, encode, gap, peek
 from agentpipe.history import EVERYTHING, Filter, OfRun
 from agentpipe.io.sqlite_log import Retention, SqliteLog
 from agentpipe.io.sqlite_reader import BLOCK_BYTES, BLOCK_EVENTS, SqliteReader
+from agentpipe.missing import Account
+from agentpipe.store import Commit, Sender, Standing, StoreConflict
+from tests.commits import append, commit, lasts
 
 
 def made(run: str, number: int, size: int = 0, **more: object) -> Event:
@@ -48,13 +52,13 @@ def everything(log: SqliteReader) -> list[bytes]:
 def test_what_was_appended_is_there_after_a_restart_under_the_same_epoch(path: str):
     first = SqliteLog(path)
     events = [made("a", number) for number in range(1, 4)]
-    assert first.append(events, 1.0) == 3
+    assert append(first, events, 1.0) == 3
     first.close()
     again = SqliteLog(path)
     assert (again.epoch, again.oldest, again.head) == (first.epoch, 0, 3)
     assert everything(again) == [event.line for event in events]
-    assert again.append([made("a", 4)], 2.0) == 4
-    assert again.lasts() == {"a": 4}
+    assert append(again, [made("a", 4)], 2.0) == 4
+    assert lasts(again) == {"a": 4}
     again.close()
 
 
@@ -63,14 +67,19 @@ def test_it_survives_the_death_of_its_process(path: str):
 import sys
 from agentpipe.event import encode, peek
 from agentpipe.io.sqlite_log import SqliteLog
+from agentpipe.missing import Account
+from agentpipe.store import Commit, Sender, Standing, StoreConflict
+from tests.commits import append
 log = SqliteLog({path!r})
 number = 0
 while True:
     number += 1
-    log.append([peek(encode({{"type": "x", "run_id": "r", "sequence": number}}))], 1.0)
+    append(log, [peek(encode({{"type": "x", "run_id": "r", "sequence": number}}))], 1.0)
     print(number, log.epoch, flush=True)
 """
-    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout is not None
     for _ in range(50):
         number, epoch = process.stdout.readline().split()
@@ -83,14 +92,14 @@ while True:
     assert log.epoch == epoch
     assert log.head >= last >= 50
     assert [peek(line).sequence for line in everything(log)] == list(range(1, log.head + 1))
-    assert log.lasts() == {"r": log.head}
+    assert lasts(log) == {"r": log.head}
     log.close()
 
 
 def test_a_file_of_another_boot_that_was_not_closed_gets_a_new_epoch(path: str):
     """After a power cut commits that readers saw may be missing: their offsets would be given out anew."""
     log = SqliteLog(path)
-    log.append([made("a", 1)], 1.0)
+    append(log, [made("a", 1)], 1.0)
     epoch = log.epoch
     with sqlite3.connect(path) as other:
         other.execute("UPDATE meta SET value = 'an earlier boot' WHERE name = 'boot'")
@@ -155,7 +164,7 @@ def test_pages_are_those_of_the_list_of_all_lines(
     for batch in batches:
         events = [made(run, len(lines) + index + 1, size) for index, (run, size) in enumerate(batch)]
         lines += [event.line for event in events]
-        assert log.append(events, 1.0) == len(lines)
+        assert append(log, events, 1.0) == len(lines)
     reader = SqliteReader(log.path)
     page = reader.since(offset, limit, limit_bytes)
     if offset < len(lines):
@@ -193,14 +202,14 @@ def test_a_number_is_found_whatever_gaps_stand_around(
         made_now: list[Event] = []
         for run, step in batch:
             if step < 10:
-                own = {} if step == 1 else {"event_id": f"{run}:gap:{len(events) + len(made_now)}"}
+                own = {"event_id": f"{run}:gap:{len(events) + len(made_now)}"}
                 number = 1 << 50 if huge and step == 2 else 1 + numbers[run] * step // 10
                 made_now.append(made(run, number, type="gap", **own))
             if step > 5:
                 numbers[run] += step
                 made_now.append(made(run, numbers[run]))
         events += made_now
-        log.append(made_now, 1.0)
+        append(log, made_now, 1.0)
     for offset, event in enumerate(events, 1):
         if event.type != "gap":
             assert log.find(event.identity) == event.line
@@ -214,7 +223,7 @@ def test_an_event_is_found_in_few_looks_among_200_000(path: str):
     log = SqliteLog(path)
     events = [made(f"r{number % 2}", number // 2 + 1) for number in range(2000)]
     for event in events:
-        log.append([event], 1.0)  # the worst case: a block each
+        append(log, [event], 1.0)  # the worst case: a block each
     looks: list[str] = []
     log._connection.set_trace_callback(looks.append)
     assert log.find("r1:777") == events[1553].line
@@ -225,9 +234,9 @@ def test_an_event_is_found_in_few_looks_among_200_000(path: str):
 
 def test_a_query_brings_a_bounded_number_of_bytes(log: SqliteLog):
     for number in range(1, 65):
-        log.append([made("a", number)], 1.0)
+        append(log, [made("a", number)], 1.0)
     for number in range(65, 97):
-        log.append([made("a", number, BLOCK_BYTES)], 1.0)
+        append(log, [made("a", number, BLOCK_BYTES)], 1.0)
     rows = log._rows("SELECT first, lines FROM block ORDER BY first", (), 2 * BLOCK_BYTES)
     assert len(rows) == 66
     assert len(everything(log)) == 96
@@ -235,8 +244,8 @@ def test_a_query_brings_a_bounded_number_of_bytes(log: SqliteLog):
 
 
 def test_big_batches_become_several_blocks(log: SqliteLog):
-    log.append([made("a", number) for number in range(1, 2 * BLOCK_EVENTS + 2)], 1.0)
-    log.append([made("b", 1, 2 * BLOCK_BYTES), made("b", 2)], 1.0)
+    append(log, [made("a", number) for number in range(1, 2 * BLOCK_EVENTS + 2)], 1.0)
+    append(log, [made("b", 1, 2 * BLOCK_BYTES), made("b", 2)], 1.0)
     assert [row[0] for row in log._rows("SELECT count FROM block ORDER BY first", ())] == [500, 500, 1, 1, 1]
     assert len(everything(log)) == log.head == 2 * BLOCK_EVENTS + 3
 
@@ -244,23 +253,23 @@ def test_big_batches_become_several_blocks(log: SqliteLog):
 def test_events_with_ids_of_their_own_are_found_and_remembered(log: SqliteLog):
     declared = gap([(3, 4)], "throttle", run_id="a", agent_id="", at="2026-11-20T07:00:00.000Z")
     own = made("a", 7, event_id="hook:1")
-    log.append([made("a", 5), declared, own], 1.0)
+    append(log, [made("a", 5), declared, own], 1.0)
     assert log.find("a:gap:3-4") == declared.line
     assert log.find("hook:1") == own.line
     assert log.find("a:7") is None
     assert log.find("nobody:7") is None
-    assert log.lasts() == {"a": 7}  # the gap's number is not the run's
+    assert lasts(log) == {"a": 7}  # the gap's number is not the run's
     assert set(log.ids(10)) == {"a:gap:3-4", "hook:1"}
 
 
 def test_a_failed_append_leaves_nothing_behind(log: SqliteLog):
-    log.append([made("a", 1)], 1.0)
+    append(log, [made("a", 1)], 1.0)
     log._connection.execute("CREATE TEMP TRIGGER refuse BEFORE INSERT ON part BEGIN SELECT raise(ABORT, 'full'); END")
     with pytest.raises(OutputError, match="full"):
-        log.append([made("a", 2), made("b", 1)], 1.0)
+        append(log, [made("a", 2), made("b", 1)], 1.0)
     log._connection.execute("DROP TRIGGER refuse")
-    assert (log.head, log.lasts()) == (1, {"a": 1})
-    assert log.append([made("a", 2)], 1.0) == 2
+    assert (log.head, lasts(log)) == (1, {"a": 1})
+    assert append(log, [made("a", 2)], 1.0) == 2
     assert [peek(line).sequence for line in everything(log)] == [1, 2]
 
 
@@ -278,17 +287,18 @@ def test_a_failed_append_leaves_nothing_behind(log: SqliteLog):
 def test_what_is_over_the_limits_leaves_oldest_first(path: str, retention: Retention, oldest: int):
     log = SqliteLog(path, retention=retention)
     for number in range(1, 11):
-        log.append([made("a", number, event_id=f"own-{number}")], float(number))
-    assert log.retain(10.0) == log.oldest == oldest
-    assert log.retain(10.0) == oldest
+        append(log, [made("a", number, event_id=f"own-{number}")], float(number))
+    while log.retain(10.0):
+        pass
+    assert log.oldest == oldest
     assert [peek(line).sequence for line in everything(log)] == list(range(oldest + 1, 11))
     assert log.since(0, 100, 10_000).start == oldest
-    assert log.lasts() == {"a": 10}
+    assert lasts(log) == {"a": 10}
     assert len(log.ids(100)) == 10 - oldest
     log.close()
     again = SqliteLog(path, retention=retention)
     assert (again.head, again.oldest) == (10, oldest)
-    assert again.append([made("a", 11)], 11.0) == 11
+    assert append(again, [made("a", 11)], 11.0) == 11
     again.close()
 
 
@@ -301,7 +311,7 @@ def test_a_state_is_kept_with_its_offset(log: SqliteLog):
 
 def test_a_reader_sees_what_is_committed_from_another_connection(log: SqliteLog, path: str):
     reader = SqliteReader(path)
-    log.append([made("a", 1)], 1.0)
+    append(log, [made("a", 1)], 1.0)
     assert (reader.head, reader.find("a:1")) == (1, made("a", 1).line)
     reader.close()
 
@@ -326,3 +336,43 @@ def test_a_second_look_at_the_file_leaves_the_log_whole(tmp_path: Path) -> None:
     finally:
         reader.close()
         log.close()
+
+
+def test_who_believes_something_else_than_is_stored_changes_nothing_and_hears_the_truth(log: SqliteLog):
+    append(log, [made("a", 5), made("b", 1)])
+    append(log, [made("a", 0, event_id="mine")])
+    head = log.head
+    stale = Commit([made("a", 4), made("c", 1)], {"a": 3, "c": 0}, {"a": Standing(4), "c": Standing(1)}, ())
+    with pytest.raises(StoreConflict) as raised:
+        log.append(stale, 1.0)
+    assert raised.value.standings == {"a": log.standings(["a"])["a"], "c": Standing()}
+    repeated = commit(log, [made("b", 2, event_id="mine")], ids=["mine", "new"])
+    with pytest.raises(StoreConflict) as raised:
+        log.append(repeated, 1.0)
+    assert list(raised.value.known) == ["mine"]
+    with pytest.raises(StoreConflict):
+        log.append(Commit([made("d", 8)], {"d": 7}, {"d": Standing(8)}, ()), 1.0)
+    assert log.head == head
+    assert append(log, [made("b", 2), made("c", 1)]) == head + 2
+
+
+def test_a_standing_is_there_after_a_restart(path: str):
+    standing = Standing(9, Account(1.5, "a", "w", ((2, 4),), ()), Sender("p" * 16, 3))
+    first = SqliteLog(path)
+    first.append(Commit([made("r", 1), made("r", 9)], {"r": 0}, {"r": standing}, ()), 1.0)
+    first.close()
+    again = SqliteLog(path)
+    assert again.standings() == again.standings({"r", "other"}) == {"r": standing}
+    again.close()
+
+
+def test_a_store_of_the_version_before_is_taken_over(path: str):
+    first = SqliteLog(path)
+    append(first, [made("a", 1), made("a", 2)])
+    first.close()
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.executescript("ALTER TABLE run DROP COLUMN rest; PRAGMA user_version = 1;")
+    again = SqliteLog(path)
+    assert lasts(again) == {"a": 2}
+    assert append(again, [made("a", 3)]) == 3
+    again.close()

@@ -140,9 +140,10 @@ class Api:
         if not lines:
             return failure(400, "bad_json", "the body holds no event")
         await self._service.intake.room()
-        stored: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        admitted = self._service.intake.take(lines, stored.set_result)
-        if not await asyncio.shield(stored):
+        stored: asyncio.Future[Admitted | None] = asyncio.get_running_loop().create_future()
+        self._service.intake.take(lines, stored.set_result)
+        admitted = await asyncio.shield(stored)
+        if admitted is None:
             return failure(503, "unavailable", f"the store failed: {self._service.intake.problem}")
         return _json(_receipt(admitted), status=200 if len(admitted.refused) < len(lines) else 400)
 
@@ -154,7 +155,7 @@ class Api:
         """`GET /readyz`: events can be stored."""
         problem = self._service.intake.problem
         if problem is not None or self._service.stopping:
-            return _json({"status": "unavailable", "message": str(problem or "going away")}, status=503)
+            return _json({"code": "unavailable", "message": str(problem or "going away")}, status=503)
         return _json({"status": "ok"})
 
     async def asset(self, request: web.Request) -> web.StreamResponse:
@@ -289,4 +290,4 @@ def _is_object(text: bytes) -> bool:
 
 def _receipt(admitted: Admitted) -> dict[str, JSON]:
     refused = [{"index": index, "code": code, "message": message} for index, code, message in admitted.refused]
-    return {"accepted": len(admitted.new), "known": admitted.known, "refused": refused}
+    return {"accepted": admitted.new, "known": admitted.known, "refused": refused}

@@ -18,7 +18,6 @@ import uvloop
 from aiohttp import web
 
 import agentpipe
-from agentpipe.admission import MAX_IDS, Admission
 from agentpipe.errors import OutputError
 from agentpipe.event import peek_lines
 from agentpipe.history import Log, MemoryLog
@@ -34,7 +33,6 @@ from agentpipe.io.serve.intake import Intake
 from agentpipe.io.serve.service import Service
 from agentpipe.io.serve.standard_input import StandardInput, is_readable
 from agentpipe.io.sqlite_log import Retention, SqliteLog
-from agentpipe.io.sqlite_reader import SqliteReader
 from agentpipe.runs import Runs
 
 if TYPE_CHECKING:
@@ -106,12 +104,11 @@ class _Server:
         window = self._window(store)
         log: Log = window
         if store is not None:
-            log = SqliteReader(store.path)
+            log = store.reader()
             self._recall(runs, store)
         hub: Hub[Connection] = Hub(window, oldest=store.oldest if store is not None else None)
         feed = Feed(hub, log if store is not None else None, self._clock, patience_s=feeding.PATIENCE_S)
-        admission = Admission(store.lasts(), store.ids(MAX_IDS)) if store is not None else Admission()
-        intake = Intake(admission, hub, feed, runs, store, self._clock)
+        intake = Intake(hub, feed, runs, store, self._clock)
         return Service(
             hub=hub, feed=feed, intake=intake, runs=runs, log=log, guard=guard, clock=self._clock,
             heartbeat_s=self._options.heartbeat,

@@ -12,6 +12,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from agentpipe.errors import AgentpipeError
 from agentpipe.event import Event
@@ -19,6 +20,9 @@ from agentpipe.intake import Intake as Reader
 from agentpipe.io.clock import Clock
 from agentpipe.io.serve.intake import Intake
 from agentpipe.io.streams import is_terminal, read_some
+
+if TYPE_CHECKING:
+    from agentpipe.admission import Admitted
 
 __all__ = ["StandardInput", "is_readable"]
 
@@ -103,8 +107,11 @@ class StandardInput:
             time.sleep(RETRY_S)
 
     async def _take(self, events: list[Event]) -> bool:
-        stored: asyncio.Future[bool] = self._loop.create_future()
-        admitted = self._intake.take_events(events, stored.set_result)
+        stored: asyncio.Future[Admitted | None] = self._loop.create_future()
+        self._intake.take_events(events, stored.set_result)
+        admitted = await stored
+        if admitted is None:
+            return False
         for refusal in admitted.refused[:1]:
             self._warn(f"stdin: {len(admitted.refused)} events refused, the first because {refusal.message}")
-        return await stored
+        return True

@@ -16,7 +16,8 @@ from agentpipe.admission import Admitted
 from agentpipe.errors import OutputError, ProtocolError
 from agentpipe.event import JSON, timestamp
 from agentpipe.history import Position
-from agentpipe.request import Auth, Ping, Publish, Snapshot, Subscribe, Unsubscribe, parse_client_message
+from agentpipe.request import Auth, Hello, Ping, Publish, Snapshot, Subscribe, Unsubscribe, parse_client_message
+from agentpipe.store import Sender
 
 if TYPE_CHECKING:
     from agentpipe.hub import Subscription
@@ -85,6 +86,7 @@ class Connection:
         self._unread = 0  # bytes of control messages behind more than a client may leave unread
         self._pending = 0  # bytes that were still to be taken at the last heartbeat
         self._heard_at = service.clock()
+        self._sender: Sender | None = None
 
     async def run(self, admitted: bool | None) -> None:
         """Authenticate, then answer messages until the client or we close."""
@@ -134,7 +136,7 @@ class Connection:
                 self.error("bad_message", "binary frames are not part of the protocol")
                 self.dismiss(4403)
             elif message.type is WSMsgType.CLOSE:
-                self.write(wire.close_frame(message.data or 1000, ""))
+                self.write(wire.close_frame(_answer_to(message.data), ""))
                 return
             elif message.type in _ENDED:
                 return
@@ -144,6 +146,9 @@ class Connection:
             self.error("too_large", f"a message has at most {wire.MAX_PUBLISH_BYTES} bytes")
             self.dismiss(4413)
             return
+        if not _is_utf_8(data):
+            self._end(1007, "text is not UTF-8")  # RFC 6455 §8.1; no goodbye, as after any other broken frame
+            return
         try:
             found = parse_client_message(data)
         except ProtocolError as error:
@@ -152,6 +157,8 @@ class Connection:
         match found:
             case Publish():
                 self._publish(found.lines)
+            case Hello():
+                self._introduce(found.sender)
             case Subscribe():
                 self._subscribe(found)
             case Unsubscribe():
@@ -166,12 +173,28 @@ class Connection:
     def _publish(self, lines: Sequence[bytes]) -> None:
         if self._service.stopping:
             return  # not acknowledged: the publisher sends it again to the next hub
-        admitted: Admitted
 
-        def settled(stored: bool) -> None:
-            self._settle(lines, admitted, stored)
+        def settled(admitted: Admitted | None) -> None:
+            self._settle(lines, admitted)
 
-        admitted = self._service.intake.take(lines, settled)
+        self._service.intake.take(lines, settled, self._sender)
+
+    def _introduce(self, sender: Sender) -> None:
+        """The publisher says who it is: an older connection of it that is still open will hear that it is no more."""
+        self._sender = sender
+        for other in tuple(self._service.connections):
+            if other is not self and other.is_older_than(sender):
+                other.fence()
+
+    def is_older_than(self, sender: Sender) -> bool:
+        """Whether this is an earlier connection of the same publisher."""
+        own = self._sender
+        return own is not None and own.id == sender.id and own.generation < sender.generation
+
+    def fence(self) -> None:
+        """Tell a publisher that it has been replaced, and close."""
+        self.error("fenced", "a newer connection of this publisher has taken over")
+        self.dismiss(4409)
 
     def _tell_refused(self, lines: Sequence[bytes], admitted: Admitted) -> None:
         for refusal in admitted.refused[:ERRORS_TOLD]:
@@ -181,9 +204,12 @@ class Connection:
         if more > 0:
             self.error("bad_event", f"{more} more events of the batch were refused", count=more)
 
-    def _settle(self, lines: Sequence[bytes], admitted: Admitted, stored: bool) -> None:
+    def _settle(self, lines: Sequence[bytes], admitted: Admitted | None) -> None:
         """Refusals are told with the acknowledgement, so that a batch that is sent again is not refused twice."""
-        if not stored:
+        if admitted is not None and admitted.fenced:
+            self.fence()
+            return
+        if admitted is None:
             self.error("unavailable", f"the store failed: {self._service.intake.problem}")
             self.dismiss(4200)
             return
@@ -302,12 +328,16 @@ class Connection:
         self.send(wire.control("error", **fields))
 
     def dismiss(self, code: int) -> None:
-        """Say goodbye with *code* and close; a client that does not read is cut off after a moment."""
+        """Say goodbye with *code* and close."""
         reason, after_ms = wire.CLOSE_CODES[code]
         reconnect = wire.verdict(code) is not wire.Verdict.STOP
         # Spread over twice the time, so that clients that were closed together do not come back together.
         wait_ms = after_ms + random.randrange(after_ms + 1)  # noqa: S311 - jitter, no secret
         self.send(wire.control("bye", code=code, reason=reason, reconnect=reconnect, after_ms=wait_ms))
+        self._end(code, reason)
+
+    def _end(self, code: int, reason: str) -> None:
+        """Close with *code*; a client that does not answer that is cut off after a moment."""
         self.write(wire.close_frame(code, reason))
         if not self._closing:
             self._closing = True
@@ -343,3 +373,18 @@ class Connection:
                 pass  # it had its moment
         self._closing = True
         self.transport.close()
+
+
+def _is_utf_8(data: bytes) -> bool:
+    """Whether the payload of a text frame is text; aiohttp does not look, because we take the bytes."""
+    try:
+        return data.isascii() or data.decode() is not None
+    except UnicodeDecodeError:
+        return False
+
+
+def _answer_to(code: int) -> int:
+    """The code that answers a client's close frame: its own, 1000 when it gave none, and 1002 when it gave one that no
+    close frame may carry (RFC 6455 §7.4). aiohttp refuses the others of these itself.
+    """
+    return 1002 if code == 1006 or code >= 5000 else code or 1000

@@ -3,15 +3,14 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agentpipe.admission import Admission
 from agentpipe.errors import OutputError
-from agentpipe.event import Event
+from agentpipe.event import Event, peek
 from agentpipe.history import MemoryLog
 from agentpipe.hub import Hub
 from agentpipe.io.clock import now
@@ -19,6 +18,7 @@ from agentpipe.io.serve.feed import Feed
 from agentpipe.io.serve.intake import Intake
 from agentpipe.io.sqlite_log import SqliteLog
 from agentpipe.runs import Runs
+from agentpipe.store import Commit, Standing
 from tests.io.serve.hubs import PATIENCE_S, event
 
 
@@ -26,22 +26,27 @@ class FailingLog(SqliteLog):
     """A real store whose disk fails when it is told to."""
 
     broken_writes = 0
+    rivals = 0
     broken_reads = 0
     gate: threading.Event | None = None
 
-    def append(self, events: Sequence[Event], at: float) -> int:
+    def append(self, commit: Commit, at: float) -> int:
         if self.gate is not None:
             assert self.gate.wait(PATIENCE_S)
         if self.broken_writes:
             self.broken_writes -= 1
             raise OutputError(self.path, "disk I/O error")
-        return super().append(events, at)
+        if self.rivals:
+            self.rivals -= 1
+            rival = event(self.head + 1)
+            super().append(Commit([peek(rival)], commit.before, {"r": Standing(self.head + 1)}, ()), at)
+        return super().append(commit, at)
 
-    def lasts(self) -> dict[str, int]:
+    def standings(self, runs: Collection[str] | None = None) -> dict[str, Standing]:
         if self.broken_reads:
             self.broken_reads -= 1
             raise OutputError(self.path, "disk I/O error")
-        return super().lasts()
+        return super().standings(runs)
 
 
 class FailingRuns(Runs):
@@ -61,7 +66,7 @@ def play(tmp_path: Path) -> Callable[[Any], Any]:
         store = FailingLog(str(tmp_path / "hub.db"))
         window = MemoryLog(store.epoch, max_events=1000, max_bytes=1 << 20)
         hub: Hub[Any] = Hub(window, oldest=0)
-        intake = Intake(Admission(), hub, Feed(hub, store, now), FailingRuns(), store, now)
+        intake = Intake(hub, Feed(hub, store, now), FailingRuns(), store, now)
         async with asyncio.timeout(PATIENCE_S):
             await scenario(intake, store, hub)
             await intake.close()
@@ -75,15 +80,15 @@ def test_a_batch_that_comes_behind_a_failed_one_is_told_too(play: Callable[[Any]
     async def scenario(intake: Intake, store: FailingLog, hub: Hub[Any]) -> None:
         store.broken_writes, store.gate = 1, threading.Event()
         told: list[tuple[str, bool]] = []
-        intake.take([event(1)], lambda stored: told.append(("first", stored)))
+        intake.take([event(1)], lambda found: told.append(("first", found is not None)))
         await asyncio.sleep(0.05)  # the thread has taken the first and stands at the gate
-        intake.take([event(2)], lambda stored: told.append(("second", stored)))
+        intake.take([event(2)], lambda found: told.append(("second", found is not None)))
         await asyncio.sleep(0.05)
         store.gate.set()
         time.sleep(0.3)  # the loop is busy while the thread meets both
         await intake.flushed()
         assert told == [("first", False), ("second", False)]
-        intake.take([event(1), event(2)], lambda stored: told.append(("again", stored)))
+        intake.take([event(1), event(2)], lambda found: told.append(("again", found is not None)))
         await intake.flushed()
         assert told[2:] == [("again", True)]
         assert hub.head == 2
@@ -96,7 +101,7 @@ def test_a_store_that_cannot_even_be_read_after_a_failure_recovers_later(play: C
         store.broken_writes, store.broken_reads = 1, 2
         told: list[bool] = []
         for _ in range(5):
-            intake.take([event(1)], told.append)
+            intake.take([event(1)], lambda found: told.append(found is not None))
             await intake.flushed()
             if told[-1]:
                 break
@@ -112,12 +117,27 @@ def test_who_sent_an_event_that_was_stored_is_told_whatever_happens_then(play: C
         problems: list[Any] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: problems.append(context["exception"]))
         told: list[bool] = []
-        intake.take([event(1, type_="poison")], told.append)
+        intake.take([event(1, type_="poison")], lambda found: told.append(found is not None))
         await intake.flushed()
-        intake.take([event(2)], told.append)
+        intake.take([event(2)], lambda found: told.append(found is not None))
         await intake.flushed()
         assert told == [True, True]
         assert hub.head == 2
         assert [type(problem) for problem in problems] == [ZeroDivisionError], "and it is not hidden"
+
+    play(scenario)
+
+
+def test_when_others_were_first_the_same_batches_are_looked_at_again_with_what_is_true(play: Callable[[Any], Any]):
+    async def scenario(intake: Intake, store: FailingLog, hub: Hub[Any]) -> None:
+        store.rivals = 2
+        told: list[Any] = []
+        intake.take([event(number) for number in (1, 2, 3)], told.append)
+        await intake.flushed()
+        (found,) = told
+        assert found is not None
+        assert (found.new, found.known) == (1, 2)
+        assert store.head == 3
+        assert [peek(line).sequence for line in store.since(0, 10, 10_000).lines] == [1, 2, 3]
 
     play(scenario)

@@ -1,0 +1,27 @@
+"""Commits for tests of stores: what a door that believes what the store says would ask to be stored."""
+
+from collections.abc import Sequence
+
+from agentpipe.event import Event
+from agentpipe.store import Commit, Standing, Store
+
+
+def commit(store: Store, events: Sequence[Event], *, ids: Sequence[str] = (), stamp: str = "") -> Commit:
+    """All of *events*, the numbers of whose runs rise."""
+    lasts = {event.run_id: 0 for event in events}
+    lasts.update({run_id: standing.last for run_id, standing in store.standings(set(lasts)).items()})
+    after = dict(lasts)
+    for event in events:
+        if event.type != "gap":
+            after[event.run_id] = event.sequence or 0
+    return Commit(events, lasts, {run_id: Standing(last) for run_id, last in after.items()}, ids, stamp)
+
+
+def append(store: Store, events: Sequence[Event], at: float = 1.0) -> int:
+    """Store *events*; the offset of the last one."""
+    return store.append(commit(store, events), at)
+
+
+def lasts(store: Store) -> dict[str, int]:
+    """The last number of every run."""
+    return {run_id: standing.last for run_id, standing in store.standings().items()}
