@@ -27,7 +27,7 @@ ROWS = (
     Row("errors", ("errors", "version")),
     Row("event", ("event",)),
     Row("foundation", ("backoff", "intake", "ndjson", "quantity", "stage", "stop"), open=True),
-    Row("parts", ("holes", "missing", "payload", "progress"), open=True),
+    Row("parts", ("holes", "merge", "missing", "payload", "progress"), open=True),
     Row(
         "stages",
         (
@@ -44,7 +44,18 @@ ROWS = (
     ),
     Row(
         "hub",
-        ("admission", "client_frame", "content", "embedded", "following", "hub", "request", "store", "wire"),
+        (
+            "accumulate",
+            "admission",
+            "client_frame",
+            "content",
+            "embedded",
+            "following",
+            "hub",
+            "request",
+            "store",
+            "wire",
+        ),
         open=True,
     ),
     Row("catalog", ("catalog",)),

@@ -11,10 +11,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from agentpipe.errors import OptionError
 from agentpipe.event import TERMINAL_TYPES, Event, make, timestamp
 from agentpipe.holes import ALWAYS_EXEMPT, Holes, numbers, tidied
+from agentpipe.merge import MERGED_BYTES, Chunk, merged
 from agentpipe.stage import BaseStage, Demand, Stage
 from agentpipe.throttle import ThrottleOptions, build
 from agentpipe.throttle.gcra import MAX_BUCKETS, Buckets, by
-from agentpipe.throttle.merge import MERGED_BYTES, Chunk, merged
 
 START = 1_790_000_000.0
 MODES = ["delay", "coalesce", "drop", "sample"]

@@ -10,9 +10,9 @@ from collections.abc import Collection, Sequence
 
 from agentpipe.event import TERMINAL_TYPES, Event
 from agentpipe.holes import Holes
+from agentpipe.merge import MERGED_BYTES, Chunk, merged
 from agentpipe.throttle.delay import Delay, Held, Lane
 from agentpipe.throttle.gcra import Bucket, Buckets
-from agentpipe.throttle.merge import MERGED_BYTES, Chunk, merged
 
 __all__ = ["Coalesce"]
 

@@ -1,4 +1,4 @@
-"""Joining neighbouring chunks of one text into one event.
+"""Joining neighbouring chunks of one text into one event; for `throttle`, and for readers of the hub who ask for it.
 
 The rule this module keeps: nothing but the number of events changes. Parts are joined only when they follow each other
 in their run and differ in nothing but their text, number and time; the joined chunk keeps the number, id and time of
@@ -10,7 +10,7 @@ from typing import NamedTuple, Self
 from agentpipe.event import JSON, Event, encode
 from agentpipe.holes import numbers, tidied
 
-__all__ = ["MERGED_BYTES", "TEXT_TYPES", "Chunk", "merged"]
+__all__ = ["MERGED_BYTES", "TEXT_TYPES", "Chunk", "covering", "merged"]
 
 TEXT_TYPES = frozenset({"agent_output", "agent_thinking"})
 
@@ -34,10 +34,13 @@ class Chunk(NamedTuple):
 
     @classmethod
     def read(cls, event: Event) -> Self | None:
-        """The chunk in *event*; None when it is none (another type, final, unnumbered, no text)."""
+        """The chunk in *event*; None when it is none (another type, final, unnumbered, no text, not to be decoded)."""
         if event.type not in TEXT_TYPES or event.sequence is None:
             return None
-        envelope = event.envelope
+        try:
+            envelope = event.envelope
+        except ValueError:  # an integer of 5000 digits: passed on as it is
+            return None
         payload = envelope.get("payload")
         if not isinstance(payload, dict) or payload.get("final") is not False:
             return None
@@ -70,10 +73,22 @@ def merged(chunks: list[Chunk]) -> Event:
     if len(chunks) == 1:
         return last
     envelope = last.envelope
-    spans = [span for chunk in chunks[:-1] for span in numbers(chunk.event)]
-    envelope["covers"] = tidied([*spans, *_covered(last)])
     envelope["payload"]["text"] = "".join(chunk.text for chunk in chunks)
-    return Event(last.type, last.run_id, last.agent_id, last.work_id, last.sequence, last.event_id, encode(envelope))
+    return _covering(last, envelope, chunks[:-1])
+
+
+def covering(final: Event, chunks: list[Chunk]) -> Event:
+    """The whole text *final* in the place of its *chunks* as well, which come right before it."""
+    return _covering(final, final.envelope, chunks)
+
+
+def _covering(event: Event, envelope: dict[str, JSON], chunks: list[Chunk]) -> Event:
+    """*event* as *envelope* has it, with the numbers of *chunks* in its ``covers``."""
+    spans = [span for chunk in chunks for span in numbers(chunk.event)]
+    envelope["covers"] = tidied([*spans, *_covered(event)])
+    return Event(
+        event.type, event.run_id, event.agent_id, event.work_id, event.sequence, event.event_id, encode(envelope)
+    )
 
 
 def _covered(event: Event) -> list[tuple[int, int]]:
