@@ -141,3 +141,25 @@ def test_when_others_were_first_the_same_batches_are_looked_at_again_with_what_i
         assert [peek(line).sequence for line in store.since(0, 10, 10_000).lines] == [1, 2, 3]
 
     play(scenario)
+
+
+def test_numbers_that_nobody_declares_are_declared_after_a_while(tmp_path: Path):
+    """With a store and without."""
+
+    async def scenario(store: SqliteLog | None) -> None:
+        ahead = 0.0
+        window = MemoryLog("e", max_events=1000, max_bytes=1 << 20)
+        hub: Hub[Any] = Hub(window, oldest=0 if store is not None else None)
+        intake = Intake(hub, Feed(hub, store, now), Runs(), store, lambda: now() + ahead)
+        intake.take([event(3)], lambda _: None)
+        await intake.flushed()
+        assert hub.head == 1
+        ahead = 60.0
+        async with asyncio.timeout(PATIENCE_S):
+            while hub.head < 2:
+                await asyncio.sleep(0.01)
+        assert peek(window.since(1, 1, 1000).lines[0]).event_id == "r:gap:1-2"
+        await intake.close()
+
+    asyncio.run(scenario(None))
+    asyncio.run(scenario(SqliteLog(str(tmp_path / "hub.db"))))
