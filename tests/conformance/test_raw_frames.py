@@ -196,6 +196,26 @@ def test_a_binary_message_is_refused_with_a_goodbye(hub_client: RawClient) -> No
     assert _ending(hub_client).code == 4403
 
 
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (frame(11), 1002),
+        (frame(TEXT, size=2 << 20), 1009),
+        (frame(TEXT, b"\xff"), 4401),
+        (frame(PING), 4401),
+        (closing(1000), 4401),
+    ],
+)
+def test_who_has_not_said_who_it_is_gets_no_further_with_it(real: Server, data: bytes, code: int) -> None:
+    """Before the token has come, whatever is not the token ends the connection; broken frames do so as ever."""
+    with RawClient(real.url) as client:
+        client.write(data)
+        frames = client.rest()
+        assert frames[-1].code == code
+        told = [json.loads(found.payload)["type"] for found in frames[:-1]]
+        assert told == (["error", "bye"] if code == 4401 else [])
+
+
 #: What a client may have sent when it goes no further.
 HALVES = (b"\x81", frame(TEXT, b"half", final=False), frame(TEXT, b"x" * 50, size=1000)[:60])
 
