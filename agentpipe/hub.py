@@ -6,18 +6,22 @@ those bytes; those with the same filter share its evaluation. A client that cann
 nothing else.
 
 `tick` says which bytes go to whom; the shell writes them and reports with `settle` who could not take them. What lies
-before the window is asked for with `wanted` and handed in with `supply`.
+before the window is asked for with `wanted` and handed in with `supply`. What is gone there is said to be gone in its
+place between the events.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Generic, NamedTuple, TypeVar
 
 from agentpipe import wire
-from agentpipe.event import Event, decode, encode, peek_lines
+from agentpipe.accumulate import portion
+from agentpipe.event import Event, encode, peek_lines
 from agentpipe.history import EVERYTHING, Filter, MemoryLog, Page
+from agentpipe.merge import TEXT_TYPES
 
-__all__ = ["Cursor", "Delivery", "Hub", "Subscription"]
+__all__ = ["Cursor", "Delivery", "Hub", "Manner", "Subscription"]
 
 #: One delivery is at most about this much, so that a client that stalls just then costs no more than that.
 DELIVERY_BYTES = 48 * 1024
@@ -28,19 +32,32 @@ STEP_EVENTS = 500
 #: Heads that are kept beside the window pin their lines: few large events are as much as many small ones.
 FRESH_BYTES = 1 << 20
 
+#: A subscription that takes its time for texts (`max_rate`) gets everything else within this.
+HURRY_S = 0.1
+
 Peer = TypeVar("Peer")
+
+
+class Manner(NamedTuple):
+    """What is the same for subscriptions that get the same bytes: the filter, the id as JSON, whether texts are
+    accumulated, and the events/s beyond which they are (None: no limit).
+    """
+
+    filter: Filter
+    id_json: bytes
+    accumulate: bool
+    max_rate: float | None
 
 
 class Subscription(Generic[Peer]):
     """One subscription of one client; *peer* is the shell's own handle and is not looked at here."""
 
-    __slots__ = ("cursor", "filter", "id", "peer", "position", "scanned")
+    __slots__ = ("cursor", "manner", "peer", "position", "scanned")
 
-    def __init__(self, peer: Peer, own_id: wire.SubscriptionId, wanted: Filter) -> None:
+    def __init__(self, peer: Peer, manner: Manner) -> None:
         # given
         self.peer = peer
-        self.id = own_id
-        self.filter = wanted
+        self.manner = manner
         # changing
         self.cursor: Cursor[Peer] | None = None  # None while blocked
         self.position = 0
@@ -51,6 +68,8 @@ class Subscription(Generic[Peer]):
 class Cursor(Generic[Peer]):
     """A place in the log shared by subscriptions of one family: ``position`` is what they were told, ``scanned`` how
     far the filter has looked beyond it (they differ while it skips entries).
+
+    One that is over its rate has its next turn when it is ``due``; at ``latest`` if not only texts wait.
     """
 
     family: "_Family[Peer]"
@@ -59,14 +78,15 @@ class Cursor(Generic[Peer]):
     members: dict[Subscription[Peer], Peer]
     page: Page | None = None  # read from the store, not yet consumed
     asked: bool = False
+    due: float = 0.0
+    latest: float = 0.0
 
 
 @dataclasses.dataclass(slots=True, eq=False)
 class _Family(Generic[Peer]):
     """Subscriptions that differ only in how far they have read."""
 
-    filter: Filter
-    id_json: bytes
+    manner: Manner
     cursors: dict[tuple[int, int], Cursor[Peer]]
 
 
@@ -90,7 +110,7 @@ class Delivery(Generic[Peer]):
 class _Step:
     """What one filter finds after one offset, shared by the families of a tick."""
 
-    packs: list[wire.Pack]
+    packs: list[wire.Pack | wire.Gone]
     scanned: int
     rest: Page | None
 
@@ -105,19 +125,33 @@ class Hub(Generic[Peer]):
         self._window = window
         self._stored = oldest is not None
         # changing
-        self._families: dict[tuple[Filter, bytes], _Family[Peer]] = {}
+        self._families: dict[Manner, _Family[Peer]] = {}
         self._blocked: set[Subscription[Peer]] = set()
         self._wanted: list[Cursor[Peer]] = []
         self._fresh: list[Event] = []  # the heads of the newest entries, so that following peeks nothing again
         self._fresh_start = window.head
         self._fresh_since = window.bytes_appended
         self._oldest = oldest or 0
+        self._hurried = 0  # the offset of the newest entry that is no text: those over their rate wait less for it
+        self._now = 0.0  # at the last tick
 
     # --- who listens
 
-    def join(self, peer: Peer, own_id: wire.SubscriptionId, wanted: Filter, offset: int) -> Subscription[Peer]:
-        """Start a subscription after *offset*."""
-        subscription = Subscription(peer, own_id, wanted)
+    def join(
+        self,
+        peer: Peer,
+        own_id: wire.SubscriptionId,
+        wanted: Filter,
+        offset: int,
+        *,
+        accumulate: bool = False,
+        max_rate: float | None = None,
+    ) -> Subscription[Peer]:
+        """Start a subscription after *offset*, which may lie beyond the head: it waits there. *accumulate* joins what
+        one step finds of a text; *max_rate* (events/s) lets texts wait for more of them to join while there are more.
+        """
+        manner = Manner(wanted, encode(own_id), accumulate or max_rate is not None, max_rate)
+        subscription = Subscription(peer, manner)
         self._place(subscription, offset, offset)
         return subscription
 
@@ -153,6 +187,10 @@ class Hub(Generic[Peer]):
             self._fresh, self._fresh_start, self._fresh_since = [], window.head, window.bytes_appended
         self._fresh += events
         window.append_events(events)
+        for back, event in enumerate(reversed(events)):
+            if event.type not in TEXT_TYPES:  # mostly the first that is looked at
+                self._hurried = window.head - back
+                break
 
     def evicted(self, oldest: int) -> None:
         """The store has dropped its entries up to the offset *oldest*."""
@@ -168,26 +206,37 @@ class Hub(Generic[Peer]):
         """The offset of the newest entry."""
         return self._window.head
 
-    def tick(self) -> list[Delivery[Peer]]:
+    def tick(self, now: float = 0.0) -> list[Delivery[Peer]]:
         """One step of every cursor that is behind: what goes to whom. Each delivery is to be settled."""
+        self._now = now
         head = self._window.head
-        steps: dict[tuple[Filter, int], _Step] = {}
+        steps: dict[tuple[Filter, bool, int], _Step] = {}
         deliveries: list[Delivery[Peer]] = []
         for family in tuple(self._families.values()):
             for cursor in tuple(family.cursors.values()):
-                if cursor.scanned < head and not cursor.asked:
+                if cursor.scanned < head and not cursor.asked and (not cursor.due or self._turn(cursor) <= now):
                     self._advance(cursor, steps, deliveries)
         return deliveries
 
     @property
-    def behind(self) -> bool:
-        """Whether another `tick` now would move some cursor."""
+    def due(self) -> float | None:
+        """When a tick would move some cursor, if nothing is announced before: in the past for at once, None for
+        never.
+        """
         head = self._window.head
-        return any(
-            cursor.scanned < head and not cursor.asked
+        turns = [
+            self._turn(cursor)
             for family in self._families.values()
             for cursor in family.cursors.values()
-        )
+            if cursor.scanned < head and not cursor.asked
+        ]
+        return min(turns, default=None)
+
+    @property
+    def behind(self) -> bool:
+        """Whether another `tick` at the time of the last one would move some cursor."""
+        due = self.due
+        return due is not None and due <= self._now
 
     def settle(self, delivery: Delivery[Peer], blocked: Sequence[Subscription[Peer]] = ()) -> None:
         """The delivery was written to all its members but *blocked*, who keep their place."""
@@ -205,10 +254,8 @@ class Hub(Generic[Peer]):
         for family in self._families.values():
             for cursor in family.cursors.values():
                 if cursor.position < cursor.scanned:
-                    message = wire.events_message(family.id_json, cursor.position, cursor.scanned, b"")
-                    deliveries.append(
-                        Delivery(cursor, wire.frame(message), cursor.scanned, cursor.scanned, cursor.page)
-                    )
+                    data = _passed_over(family.manner.id_json, cursor.position, cursor.scanned)
+                    deliveries.append(Delivery(cursor, data, cursor.scanned, cursor.scanned, cursor.page))
         return deliveries
 
     # --- what lies before the window
@@ -219,51 +266,84 @@ class Hub(Generic[Peer]):
         return found
 
     def supply(self, cursor: Cursor[Peer], page: Page) -> None:
-        """What the store had for *cursor*; a page that starts later than asked means the rest was evicted."""
+        """What the store had for *cursor*; a page that starts later than asked means that the entries between are gone.
+        So are those up to the window when it has none at all.
+        """
         cursor.asked = False
+        if not page.lines:
+            page = Page(max(page.start, self._window.oldest), ())
         told = self._window.head - page.start  # what is committed but not announced yet comes through the window
         cursor.page = page if len(page.lines) <= told else Page(page.start, page.lines[: max(0, told)])
-        if page.start > cursor.scanned:
-            self.evicted(page.start)
 
     # --- inside
 
+    def _turn(self, cursor: Cursor[Peer]) -> float:
+        """When *cursor* moves on."""
+        return cursor.due if cursor.scanned >= self._hurried else cursor.latest
+
     def _advance(
-        self, cursor: Cursor[Peer], steps: dict[tuple[Filter, int], _Step], deliveries: list[Delivery[Peer]]
+        self, cursor: Cursor[Peer], steps: dict[tuple[Filter, bool, int], _Step], deliveries: list[Delivery[Peer]]
     ) -> None:
-        if cursor.scanned < self.oldest:
-            deliveries.append(self._gap(cursor))
-            return
-        family = cursor.family
+        start = cursor.scanned
         page = cursor.page
-        inside = cursor.scanned >= self._window.oldest
-        if not inside and (page is None or not page.start <= cursor.scanned < page.next):
+        if start < self.oldest:
+            deliveries.append(_gone(cursor, self.oldest, None))
+            return
+        inside = start >= self._window.oldest
+        if not inside and page is not None and page.start > start:
+            deliveries.append(_gone(cursor, min(page.start, self._window.oldest), page))
+            return
+        if not inside and (page is None or page.next <= start):
             cursor.asked = True
             cursor.page = None
             self._wanted.append(cursor)
             return
-        key = (family.filter, cursor.scanned)
+        manner = cursor.family.manner
+        key = (manner.filter, manner.accumulate, start)
         step = steps.get(key)
         if step is None:
-            step = steps[key] = self._step(family.filter, cursor.scanned, None if inside else page)
+            step = steps[key] = self._step(manner, start, None if inside else page)
         if step.packs:
             deliveries.append(_delivery(cursor, step))
+            if manner.max_rate is not None:
+                self._pace(cursor, manner.max_rate, step)
         else:
             self._drop(cursor)
             cursor.page = step.rest
             self._move(cursor, cursor.position, step.scanned)
 
-    def _step(self, wanted: Filter, start: int, page: Page | None) -> _Step:
+    def _pace(self, cursor: Cursor[Peer], rate: float, step: _Step) -> None:
+        """Let what comes next gather for as long as *step* was worth; who is still behind does not wait."""
+        count = sum(item.events for item in step.packs)
+        wait = count / rate if step.scanned >= self._window.head else 0.0
+        cursor.due, cursor.latest = self._now + wait, self._now + min(wait, HURRY_S)
+
+    def _step(self, manner: Manner, start: int, page: Page | None) -> _Step:
         """What the filter finds after *start*, up to about one delivery."""
         found = self._read(start, page)
-        picked = None if wanted is EVERYTHING or wanted.everything else wanted.pick(self._heads(found))
-        packs = wire.pack(found, picked, limit_bytes=DELIVERY_BYTES)
+        packs: list[wire.Pack | wire.Gone] = []
         size = 0
-        for index, item in enumerate(packs):
-            size += len(item.body)
-            if index and size > DELIVERY_BYTES:
-                return _Step(packs[:index], packs[index - 1].pos, page)
+        for item in self._packs(manner, found, whole=page is None):
+            size += item.size
+            if packs and size > DELIVERY_BYTES:
+                return _Step(packs, packs[-1].pos, page)
+            packs.append(item)
         return _Step(packs, found.next, page)
+
+    def _packs(self, manner: Manner, found: Page, *, whole: bool) -> Iterable[wire.Pack | wire.Gone]:
+        """The messages that *found* becomes, one by one; nothing is gone of a page that is *whole*."""
+        if not whole and b"" in found.lines:
+            parts = (self._packs(manner, part, whole=True) if isinstance(part, Page) else (part,)
+                     for part in wire.divided(found))  # fmt: skip
+            return chain.from_iterable(parts)
+        everything = manner.filter is EVERYTHING or manner.filter.everything
+        if everything and not manner.accumulate:
+            return wire.pack(found, limit_bytes=DELIVERY_BYTES)
+        heads = self._heads(found)
+        picked = range(len(heads)) if everything else manner.filter.pick(heads)
+        if manner.accumulate:
+            return _accumulated(found, heads, picked)
+        return wire.pack(found, picked, limit_bytes=DELIVERY_BYTES)
 
     def _read(self, start: int, page: Page | None) -> Page:
         if page is None:
@@ -277,23 +357,11 @@ class Hub(Generic[Peer]):
             return self._fresh[first : first + len(page.lines)]
         return peek_lines(page.lines)[0]
 
-    def _gap(self, cursor: Cursor[Peer]) -> Delivery[Peer]:
-        """The entries between what the members know and the oldest kept are gone, and are said to be."""
-        message = wire.control(
-            "gap",
-            id=decode(cursor.family.id_json),
-            first=cursor.position + 1,
-            last=self.oldest,
-            count=self.oldest - cursor.position,
-            reason="evicted",
-        )
-        return Delivery(cursor, wire.frame(message), self.oldest, self.oldest, None)
-
     def _place(self, subscription: Subscription[Peer], position: int, scanned: int) -> None:
-        key = (subscription.filter, encode(subscription.id))
-        family = self._families.get(key)
+        manner = subscription.manner
+        family = self._families.get(manner)
         if family is None:
-            family = self._families[key] = _Family(*key, {})
+            family = self._families[manner] = _Family(manner, {})
         cursor = family.cursors.get((position, scanned))
         if cursor is None:
             cursor = family.cursors[position, scanned] = Cursor(family, position, scanned, {})
@@ -312,7 +380,7 @@ class Hub(Generic[Peer]):
         if cursor.page is not None and not cursor.page.start <= scanned < cursor.page.next:
             cursor.page = None
         family = cursor.family
-        self._families.setdefault((family.filter, family.id_json), family)
+        self._families.setdefault(family.manner, family)
         there = family.cursors.setdefault((position, scanned), cursor)
         if there is cursor:
             return
@@ -326,14 +394,42 @@ class Hub(Generic[Peer]):
         if family.cursors.get(key) is cursor:
             del family.cursors[key]
         if not family.cursors:
-            self._families.pop((family.filter, family.id_json), None)
+            self._families.pop(family.manner, None)
 
 
 def _delivery(cursor: Cursor[Peer], step: _Step) -> Delivery[Peer]:
     """The step as frames for one family: the first message starts where its members are."""
+    id_json = cursor.family.manner.id_json
     frames = []
     position = cursor.position
     for item in step.packs:
-        frames.append(wire.frame(wire.events_message(cursor.family.id_json, position, item.pos, item.body)))
+        if isinstance(item, wire.Gone):
+            frames.append(_passed_over(id_json, position, item.first - 1) + wire.frame(item.message(id_json)))
+        else:
+            frames.append(wire.frame(wire.events_message(id_json, position, item.pos, item.body)))
         position = item.pos
     return Delivery(cursor, b"".join(frames), position, step.scanned, step.rest)
+
+
+def _gone(cursor: Cursor[Peer], last: int, rest: Page | None) -> Delivery[Peer]:
+    """The entries between what was looked at and the offset *last* are gone, and are said to be."""
+    id_json = cursor.family.manner.id_json
+    gone = wire.Gone(cursor.scanned + 1, last)
+    data = _passed_over(id_json, cursor.position, cursor.scanned) + wire.frame(gone.message(id_json))
+    return Delivery(cursor, data, last, last, rest)
+
+
+def _passed_over(id_json: bytes, position: int, scanned: int) -> bytes:
+    """A message without events, which moves the members on past what the filter left out; nothing if that is none."""
+    return wire.frame(wire.events_message(id_json, position, scanned, b"")) if position < scanned else b""
+
+
+def _accumulated(page: Page, heads: Sequence[Event], picked: Sequence[int]) -> Iterator[wire.Pack]:
+    """The messages of the entries *picked*, with their texts joined."""
+    events = [heads[index] for index in picked]
+    start = 0
+    while start < len(events):
+        room = DELIVERY_BYTES - wire.ENVELOPE_BYTES
+        found = portion(events, start, limit_events=wire.MAX_EVENTS, limit_bytes=room)
+        yield wire.Pack(page.start + picked[found.next - 1] + 1, b",".join(found.lines), len(found.lines))
+        start = found.next

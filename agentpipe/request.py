@@ -42,13 +42,16 @@ class Since(NamedTuple):
 
 
 class Subscribe(NamedTuple):
-    """Start a subscription; ``max_rate`` is in events/s, None when the client takes everything."""
+    """Start a subscription; ``accumulate`` joins what is found of a text at once, ``max_rate`` does so where there are
+    more events a second than that (None: no limit).
+    """
 
     id: SubscriptionId
     filter: Filter
     since: Since
     snapshot: bool = False
     max_rate: float | None = None
+    accumulate: bool = False
 
 
 class Unsubscribe(NamedTuple):
@@ -211,10 +214,15 @@ def _subscribe(own_id: SubscriptionId, found: Mapping[str, JSON]) -> Subscribe:
     rate = found.get("max_rate")
     if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float) or not rate > 0):
         raise ProtocolError("bad_message", "subscribe: `max_rate` must be a number over 0")
-    snapshot = found.get("snapshot", False)
-    if not isinstance(snapshot, bool):
-        raise ProtocolError("bad_message", "subscribe: `snapshot` must be true or false")
-    return Subscribe(own_id, _filter(found), _since(found.get("since", "live")), snapshot, rate)
+    snapshot, accumulate = _flag(found, "snapshot"), _flag(found, "accumulate")
+    return Subscribe(own_id, _filter(found), _since(found.get("since", "live")), snapshot, rate, accumulate)
+
+
+def _flag(found: Mapping[str, JSON], name: str) -> bool:
+    value = found.get(name, False)
+    if not isinstance(value, bool):
+        raise ProtocolError("bad_message", f"subscribe: `{name}` must be true or false")
+    return value
 
 
 def _filter(found: Mapping[str, JSON]) -> Filter:

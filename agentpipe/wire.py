@@ -4,30 +4,36 @@ The rule this module keeps: **nothing is encoded twice.** Stored lines are joine
 and a WebSocket frame is built once for all who get it.
 """
 
-from collections.abc import Iterable, Sequence
+import operator
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
+from itertools import groupby
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
 from agentpipe.embedded import with_events
+from agentpipe.errors import ProtocolError
 from agentpipe.event import JSON, encode
 from agentpipe.history import Filter, Page, Position
 
 __all__ = [
     "CLOSE_CODES",
+    "ENVELOPE_BYTES",
     "FILTER_LISTS",
     "MAX_EVENTS",
     "MAX_MESSAGE_BYTES",
     "MAX_PUBLISH_BYTES",
     "MAX_SUBSCRIPTIONS",
     "PROTOCOL",
+    "Gone",
     "HubMessage",
     "Pack",
     "SubscriptionId",
     "Verdict",
     "close_frame",
     "control",
+    "divided",
     "events_message",
     "filter_json",
     "frame",
@@ -36,6 +42,7 @@ __all__ = [
     "parse_hub_message",
     "ping_frame",
     "pong_frame",
+    "snapshots",
     "verdict",
 ]
 
@@ -46,7 +53,7 @@ MAX_MESSAGE_BYTES = 64 * 1024  # an `events` message, and an inbound message tha
 MAX_PUBLISH_BYTES = 1 << 20  # an inbound message that publishes: one large tool result and its envelope
 MAX_SUBSCRIPTIONS = 32  # a connection: each costs a cursor and an evaluation of its filter
 
-_ENVELOPE_BYTES = 96  # {"type":"events","id":…,"prev":…,"pos":…,"events":[]} around the lines
+ENVELOPE_BYTES = 96  # {"type":"events","id":…,"prev":…,"pos":…,"events":[]} around the lines
 
 SubscriptionId: TypeAlias = int | str
 
@@ -92,21 +99,65 @@ def verdict(code: int | None) -> Verdict:
 
 class Pack(NamedTuple):
     """The lines of one ``events`` message, joined: what all subscriptions with the same filter share. ``pos`` is the
-    offset of its last entry, ``body`` the lines with commas.
+    offset of its last entry, ``body`` the lines with commas, ``events`` how many they are.
     """
 
     pos: int
     body: bytes
+    events: int
+
+    @property
+    def size(self) -> int:
+        """About what it takes on the wire."""
+        return len(self.body)
 
 
-def pack(page: Page, picked: Sequence[int] | None = None, *, limit_bytes: int = MAX_MESSAGE_BYTES) -> list[Pack]:
-    """Divide a page into message bodies of at most 20 events and *limit_bytes*; one larger event goes alone.
+class Gone(NamedTuple):
+    """The entries from ``first`` to ``last`` are gone: a ``gap`` message."""
+
+    first: int
+    last: int
+
+    @property
+    def pos(self) -> int:
+        """The position after it."""
+        return self.last
+
+    @property
+    def events(self) -> int:
+        """None."""
+        return 0
+
+    @property
+    def size(self) -> int:
+        """About what it takes on the wire, with a message that moves the reader to it."""
+        return 2 * ENVELOPE_BYTES
+
+    def message(self, id_json: bytes) -> bytes:
+        """The message; *id_json* is the subscription's id as JSON."""
+        count = self.last - self.first + 1
+        return b'{"type":"gap","id":%b,"from":%d,"to":%d,"count":%d,"reason":"evicted"}' % (
+            id_json, self.first, self.last, count,
+        )  # fmt: skip
+
+
+def divided(page: Page) -> Iterator[Page | Gone]:
+    """A page as pages without holes, and what is gone between them."""
+    first = 0
+    for gone, lines in groupby(page.lines, operator.not_):
+        found = list(lines)
+        start = page.start + first
+        yield Gone(start + 1, start + len(found)) if gone else Page(start, found)
+        first += len(found)
+
+
+def pack(page: Page, picked: Sequence[int] | None = None, *, limit_bytes: int = MAX_MESSAGE_BYTES) -> Iterator[Pack]:
+    """A page as message bodies of at most 20 events and *limit_bytes*, one by one; one larger event goes alone.
 
     *picked* are the indexes of the lines that a filter wants, None for all.
     """
     lines = page.lines if picked is None else [page.lines[index] for index in picked]
-    room = limit_bytes - _ENVELOPE_BYTES
-    packs: list[Pack] = []
+    room = limit_bytes - ENVELOPE_BYTES
     first = 0
     while first < len(lines):
         taken = lines[first : first + MAX_EVENTS]
@@ -114,8 +165,7 @@ def pack(page: Page, picked: Sequence[int] | None = None, *, limit_bytes: int = 
             taken = taken[: _fitting(taken, room)]
         first += len(taken)
         last = first - 1 if picked is None else picked[first - 1]
-        packs.append(Pack(page.start + last + 1, b",".join(taken)))
-    return packs
+        yield Pack(page.start + last + 1, b",".join(taken), len(taken))
 
 
 def _fitting(lines: Sequence[bytes], room: int) -> int:
@@ -137,6 +187,34 @@ def control(type: str, **fields: JSON) -> bytes:  # noqa: A002 - the field's nam
     named = {_ON_THE_WIRE.get(name, name): value for name, value in fields.items()}
     return encode({"type": type, **named})
 
+
+def snapshots(position: Position, runs: Sequence[JSON], agents: Sequence[JSON]) -> list[bytes]:
+    """The state at one position as ``snapshot`` messages of at most `MAX_MESSAGE_BYTES`: one, or several that say which
+    ``part`` of how many ``parts`` they are. Each holds whole runs and agents; only a single larger one makes it larger.
+    """
+    room = MAX_MESSAGE_BYTES - _SNAPSHOT_BYTES - len(encode(position))
+    parts: list[tuple[list[bytes], list[bytes]]] = [([], [])]
+    size = 0
+    for place, states in enumerate((runs, agents)):
+        for state in map(encode, states):
+            size += len(state) + 1
+            if size > room and any(parts[-1]):
+                parts.append(([], []))
+                size = len(state) + 1
+            parts[-1][place].append(state)
+    return [
+        b'{"type":"snapshot","position":%b%b,"runs":[%b],"agents":[%b]}'
+        % (
+            encode(position),
+            b',"part":%d,"parts":%d' % (number, len(parts)) if len(parts) > 1 else b"",
+            b",".join(told_runs),
+            b",".join(told_agents),
+        )
+        for number, (told_runs, told_agents) in enumerate(parts, 1)
+    ]
+
+
+_SNAPSHOT_BYTES = 96  # {"type":"snapshot","position":…,"part":…,"parts":…,"runs":[],"agents":[]} but for the position
 
 _ON_THE_WIRE = {"first": "from", "last": "to"}
 
@@ -204,6 +282,8 @@ class HubMessage(msgspec.Struct, gc=False, rename={"first": "from", "last": "to"
     connections: int | None = None
     scopes: list[str] | None = None
     limits: dict[str, int] | None = None
+    part: int | None = None
+    parts: int | None = None
     runs: list[Any] | None = None
     agents: list[Any] | None = None
     agent_id: str | None = None
@@ -216,12 +296,40 @@ def parse_hub_message(data: bytes | str) -> HubMessage:
     """Understand one message of the hub without decoding its events. Raises ProtocolError (``bad_json``,
     ``bad_message``).
     """
-    message, lines = with_events(_HUB, data.encode() if isinstance(data, str) else data)
+    data = data.encode() if isinstance(data, str) else data
+    try:
+        message, lines = with_events(_HUB, data)
+    except ProtocolError:
+        if (later := _of_a_later_protocol(data)) is not None:
+            return later
+        raise
     message.lines = lines
     return message
 
 
 _HUB = msgspec.json.Decoder(HubMessage)
+
+
+class _Typed(msgspec.Struct, gc=False):
+    type: str
+
+
+_TYPED = msgspec.json.Decoder(_Typed)
+
+#: What this version of the protocol knows; of other messages no field is looked at.
+_KNOWN = frozenset(
+    {"welcome", "subscription_confirmed", "unsubscribed", "events", "gap", "snapshot", "ack", "heartbeat",
+     "agent_status", "error", "bye", "pong"}
+)  # fmt: skip
+
+
+def _of_a_later_protocol(data: bytes) -> HubMessage | None:
+    """A message whose fields are not what we would expect of them, because it is of a type that we do not know."""
+    try:
+        found = _TYPED.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return None if found.type in _KNOWN else HubMessage(found.type)
 
 
 def limits() -> dict[str, int]:

@@ -1,6 +1,7 @@
 """A client is a cursor: complete and in order from its position, or an explicit gap; nothing twice."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 from agentpipe import wire
 from agentpipe.event import Event, encode, peek
 from agentpipe.history import EVERYTHING, Filter, MemoryLog, Page
+from agentpipe.holes import numbers
 from agentpipe.hub import DELIVERY_BYTES, Delivery, Hub, Subscription
 
 RUNS = "abc"
@@ -50,6 +52,8 @@ class Reader:
             if message.type == "gap":
                 assert message.first == self.position + 1
                 assert message.last is not None
+                assert message.count == message.last - message.first + 1
+                assert message.reason == "evicted"
                 self.gaps.append((message.first, message.last))
                 self.position = message.last
                 continue
@@ -225,8 +229,127 @@ def test_pages_of_the_store_are_cut_at_what_is_announced():
     assert [event["sequence"] for event in reader.events] == [1, 2, 3]
 
 
+def page_of(lines: dict[int, bytes], head: int, start: int, limit: int) -> Page:
+    """What a store says that kept *lines*, by offset: a later start, or empty lines where entries are gone."""
+    first = next((place for place in range(start + 1, head + 1) if place in lines), head + 1)
+    last = min(head, first + limit - 1)
+    return Page(first - 1, [lines.get(place, b"") for place in range(first, last + 1)])
+
+
+def test_what_is_gone_in_the_middle_is_declared_in_its_place():
+    """Entries 3 and 5 to 7 are gone; the reader of run b has skipped entry 4 and learns its position first."""
+    window = MemoryLog("e", max_events=100, max_bytes=1 << 20, head=10)
+    hub: Hub[Reader] = Hub(window, oldest=0)
+    everything, _ = joined(hub)
+    only_b, _ = joined(hub, Filter(runs=frozenset({"b"})))
+    lines = {place: made("a" if place < 9 else "b", place).line for place in (1, 2, 4, 8, 9, 10)}
+    deliver(hub, hub.tick())
+    for cursor in hub.wanted():
+        hub.supply(cursor, page_of(lines, 10, cursor.scanned, 100))
+    drain(hub)
+    assert everything.gaps == only_b.gaps == [(3, 3), (5, 7)]
+    assert [event["sequence"] for event in everything.events] == [1, 2, 4, 8, 9, 10]
+    assert [event["sequence"] for event in only_b.events] == [9, 10]
+    assert hub.oldest == 0
+
+
+def test_a_page_that_starts_later_declares_what_is_between_and_nothing_that_the_window_has():
+    window = MemoryLog("e", max_events=100, max_bytes=1 << 20, head=10)
+    hub: Hub[Reader] = Hub(window, oldest=0)
+    reader, _ = joined(hub, offset=2)
+    hub.announce([made("a", 11), made("a", 12)])
+    deliver(hub, hub.tick())
+    (cursor,) = hub.wanted()
+    hub.supply(cursor, Page(11, [made("a", 12).line]))  # the store has dropped entry 11 too, but we have not
+    drain(hub)
+    assert reader.gaps == [(3, 10)]
+    assert [event["sequence"] for event in reader.events] == [11, 12]
+    assert hub.oldest == 0
+
+
+def test_a_store_that_has_nothing_at_all_makes_one_gap_up_to_the_window():
+    window = MemoryLog("e", max_events=100, max_bytes=1 << 20, head=10)
+    hub: Hub[Reader] = Hub(window, oldest=0)
+    reader, _ = joined(hub)
+    deliver(hub, hub.tick())
+    (cursor,) = hub.wanted()
+    hub.supply(cursor, Page(0, []))
+    drain(hub)
+    assert (reader.gaps, reader.position) == ([(1, 10)], 10)
+
+
+def test_a_reader_that_is_ahead_of_us_waits_there():
+    """It has read on another hub of the same store, whose announcements we have not heard of yet."""
+    hub = hub_of()
+    reader, _ = joined(hub, offset=3)
+    hub.announce([made("a", 1), made("a", 2)])
+    drain(hub)
+    assert (reader.position, hub.due) == (3, None)
+    hub.announce([made("a", 3), made("a", 4)])
+    drain(hub)
+    assert [event["sequence"] for event in reader.events] == [4]
+
+
+def chunk(run: str, number: int, text: str = "t", *, final: bool = False) -> Event:
+    payload = {"message_id": "m", "index": 0, "text": text, "final": final}
+    head = {"type": "agent_output", "run_id": run, "agent_id": run, "sequence": number}
+    return peek(encode({**head, "payload": payload}))
+
+
+def test_who_asks_gets_a_text_at_once_and_the_others_every_chunk():
+    hub = hub_of()
+    plain, _ = joined(hub)
+    late = Reader(0)
+    hub.join(late, 1, EVERYTHING, 0, accumulate=True)
+    lines = [chunk("a", number, f"{number} ") for number in range(1, 101)]
+    hub.announce(lines)
+    drain(hub)
+    assert len(plain.events) == 100
+    (event,) = late.events
+    assert event["payload"]["text"] == "".join(f"{number} " for number in range(1, 101))
+    assert (event["sequence"], event["covers"], late.position) == (100, [[1, 99]], 100)
+
+
+def test_over_the_rate_texts_gather_and_others_hurry():
+    """At 10 events/s a chunk is followed by the next after 0.1 s; a tool call waits no longer than that."""
+    hub = hub_of()
+    reader = Reader(0)
+    hub.join(reader, 1, EVERYTHING, 0, max_rate=2.0)
+    hub.announce([chunk("a", 1)])
+    deliver(hub, hub.tick(10.0))
+    assert len(reader.events) == 1
+    hub.announce([chunk("a", 2)])
+    deliver(hub, hub.tick(10.1))
+    hub.announce([chunk("a", 3)])
+    deliver(hub, hub.tick(10.4))
+    assert (len(reader.events), hub.due, hub.behind) == (1, 10.5, False)
+    deliver(hub, hub.tick(10.5))
+    assert reader.events[1]["covers"] == [[2, 2]]
+    hub.announce([chunk("a", 4), made("a", 5), chunk("a", 6)])
+    deliver(hub, hub.tick(10.55))
+    assert (len(reader.events), hub.due) == (2, 10.6)
+    deliver(hub, hub.tick(10.6))
+    assert [event["sequence"] for event in reader.events] == [1, 3, 4, 5, 6]
+    assert hub.due is None
+
+
+def test_who_is_behind_does_not_wait_for_its_rate():
+    hub = hub_of()
+    reader = Reader(0)
+    hub.join(reader, 1, EVERYTHING, 0, max_rate=1.0)
+    hub.announce([made("a", number, 200) for number in range(1, 2001)])
+    for _ in range(100):
+        deliver(hub, hub.tick(5.0))
+    assert reader.position == 2000
+
+
+KINDS = ["x", "chunk", "chunk", "chunk", "final"]
+
+
 class HubMachine(RuleBasedStateMachine):
-    """Publish, join, leave, stall, read pages, evict: every client sees everything it wants once, or a gap."""
+    """Store, announce, join, leave, come back, stall, read pages, evict anything: every client sees everything it
+    wants once, or a gap that says it is gone; and nothing is said to be gone that is not.
+    """
 
     clients = Bundle("clients")
 
@@ -234,30 +357,59 @@ class HubMachine(RuleBasedStateMachine):
         super().__init__()
         self.window = MemoryLog("e", max_events=12, max_bytes=1 << 20)
         self.hub: Hub[Reader] = Hub(self.window, oldest=0)
-        self.log: list[Event] = []
-        self.stored_from = 0  # what the store has evicted
-        self.readers: dict[Reader, tuple[Subscription[Reader], Filter, int]] = {}
+        self.log: list[Event] = []  # all that was ever stored
+        self.numbers = dict.fromkeys(RUNS, 0)
+        self.kept: dict[int, bytes] = {}  # what the store still has
+        self.readers: dict[Reader, tuple[Subscription[Reader], Filter, int, dict[str, Any]]] = {}
         self.slow: set[Reader] = set()
+        self.now = 1.0
 
-    @rule(runs=st.lists(st.sampled_from(RUNS), min_size=1, max_size=30), size=st.sampled_from([0, 0, 3000]))
-    def publish(self, runs: list[str], size: int) -> None:
-        events = [made(run, len(self.log) + index + 1, size) for index, run in enumerate(runs)]
-        self.log += events
-        self.hub.announce(events)
+    @rule(
+        made_of=st.lists(st.tuples(st.sampled_from(RUNS), st.sampled_from(KINDS)), min_size=1, max_size=30),
+        size=st.sampled_from([0, 0, 3000]),
+        announced=st.booleans(),
+    )
+    def publish(self, made_of: list[tuple[str, str]], size: int, announced: bool) -> None:
+        for run, kind in made_of:
+            self.numbers[run] += 1
+            number = self.numbers[run]
+            event = made(run, number, size) if kind == "x" else chunk(run, number, "t" * size, final=kind == "final")
+            self.log.append(event)
+            self.kept[len(self.log)] = event.line
+        if announced:
+            self.announce()
 
-    @rule(target=clients, runs=st.sets(st.sampled_from(RUNS)), back=st.integers(0, 40))
-    def join(self, runs: set[str], back: int) -> Reader:
-        offset = max(self.hub.oldest, len(self.log) - back)
+    @rule()
+    def announce(self) -> None:
+        """With a shared store the hub hears of what is stored later."""
+        self.hub.announce(self.log[self.hub.head :])
+
+    @rule(
+        target=clients,
+        runs=st.sets(st.sampled_from(RUNS)),
+        back=st.integers(-3, 40),
+        manner=st.sampled_from([{}, {}, {"accumulate": True}, {"max_rate": 50.0}]),
+    )
+    def join(self, runs: set[str], back: int, manner: dict[str, Any]) -> Reader:
+        """Some join beyond our head: another hub was ahead of us."""
+        offset = max(self.hub.oldest, self.hub.head - back)
         wanted = Filter(runs=frozenset(runs))
         reader = Reader(offset)
-        self.readers[reader] = (self.hub.join(reader, 1, wanted, offset), wanted, offset)
+        self.readers[reader] = (self.hub.join(reader, 1, wanted, offset, **manner), wanted, offset, manner)
         return reader
 
     @rule(reader=consumes(clients))
     def leave(self, reader: Reader) -> None:
-        subscription, _, _ = self.readers.pop(reader)
+        subscription, *_ = self.readers.pop(reader)
         self.slow.discard(reader)
         self.hub.leave(subscription)
+
+    @rule(reader=clients)
+    def come_back(self, reader: Reader) -> None:
+        """Resume from its own position, as on a new connection."""
+        subscription, wanted, offset, manner = self.readers[reader]
+        self.hub.leave(subscription)
+        self.readers[reader] = (self.hub.join(reader, 1, wanted, reader.position, **manner), wanted, offset, manner)
 
     @rule(reader=clients)
     def stall(self, reader: Reader) -> None:
@@ -268,18 +420,20 @@ class HubMachine(RuleBasedStateMachine):
         self.slow.discard(reader)
         self.hub.resume(self.readers[reader][0])
 
-    @rule(count=st.integers(0, 30))
-    def evict(self, count: int) -> None:
-        """The store drops its oldest; the hub is told later, or finds out from a page."""
-        self.stored_from = min(max(self.stored_from, count), self.window.oldest)
+    @rule(first=st.integers(1, 200), count=st.integers(1, 20))
+    def evict(self, first: int, count: int) -> None:
+        """The store drops entries anywhere, but the newest."""
+        for place in range(first, min(first + count, self.window.oldest + 1)):
+            self.kept.pop(place, None)
 
     @rule()
     def tell_evicted(self) -> None:
-        self.hub.evicted(self.stored_from)
+        self.hub.evicted(min(self.kept, default=len(self.log) + 1) - 1)
 
-    @rule()
-    def tick(self) -> None:
-        deliver(self.hub, self.hub.tick(), self.slow)
+    @rule(seconds=st.sampled_from([0.0, 0.03, 0.5]))
+    def tick(self, seconds: float) -> None:
+        self.now += seconds
+        deliver(self.hub, self.hub.tick(self.now), self.slow)
 
     @rule()
     def beat(self) -> None:
@@ -288,31 +442,47 @@ class HubMachine(RuleBasedStateMachine):
     @rule(limit=st.integers(1, 20))
     def read_pages(self, limit: int) -> None:
         for cursor in self.hub.wanted():
-            start = max(cursor.scanned, self.stored_from)
-            self.hub.supply(cursor, Page(start, [event.line for event in self.log[start : start + limit]]))
+            self.hub.supply(cursor, page_of(self.kept, len(self.log), cursor.scanned, limit))
 
     @invariant()
     def nobody_is_told_anything_wrong(self) -> None:
-        for reader, (_, wanted, offset) in self.readers.items():
-            assert [event["sequence"] for event in reader.events] == self.owed(reader, wanted, offset)
+        for reader, (_, wanted, offset, manner) in self.readers.items():
+            owed = self.owed(reader, wanted, offset)
+            if manner:
+                assert accounted(map(encode, reader.events)) == accounted([event.line for event in owed])
+            else:
+                seen = [(event["run_id"], event["sequence"]) for event in reader.events]
+                assert seen == [(event.run_id, event.sequence) for event in owed]
+            assert not [place for first, last in reader.gaps for place in range(first, last + 1) if place in self.kept]
 
-    def owed(self, reader: Reader, wanted: Filter, offset: int) -> list[int | None]:
+    def owed(self, reader: Reader, wanted: Filter, offset: int) -> list[Event]:
         gone = {place for first, last in reader.gaps for place in range(first, last + 1)}
         places = [place for place in range(offset + 1, reader.position + 1) if place not in gone]
-        return [self.log[place - 1].sequence for place in places if wanted.matches(self.log[place - 1])]
+        return [self.log[place - 1] for place in places if wanted.matches(self.log[place - 1])]
 
     def teardown(self) -> None:
         """Left alone, every client reaches the head."""
         self.slow.clear()
+        self.announce()
         for _ in range(400):
             for subscription in self.hub.blocked:
                 self.hub.resume(subscription)
-            self.tick()
+            self.tick(1.0)
             self.read_pages(7)
         deliver(self.hub, self.hub.positions())
         self.nobody_is_told_anything_wrong()
         for reader in self.readers:
-            assert reader.position == len(self.log)
+            assert reader.position >= len(self.log)
+
+
+def accounted(lines: Iterable[bytes]) -> dict[str, list[int]]:
+    """The numbers of each run that *lines* stand for, in their order, what is covered before who covers it."""
+    found: dict[str, list[int]] = {}
+    for line in lines:
+        event = peek(line)
+        for first, last in numbers(event):
+            found.setdefault(event.run_id, []).extend(range(first, last + 1))
+    return found
 
 
 HubMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

@@ -31,7 +31,7 @@ class TestEventsMessages:
     ):
         lines = [b'"%b"' % (b"x" * (size - 2)) for size in sizes]
         picked = data.draw(st.none() | st.sets(st.integers(0, len(lines) - 1)).map(sorted))
-        packs = wire.pack(Page(start, lines), picked, limit_bytes=limit)
+        packs = list(wire.pack(Page(start, lines), picked, limit_bytes=limit))
         chosen = range(len(lines)) if picked is None else picked
         together = [json.loads(b"[%b]" % item.body) for item in packs]
         assert [text for body in together for text in body] == [json.loads(lines[index]) for index in chosen]

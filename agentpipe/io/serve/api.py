@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import msgspec
 from aiohttp import web
 
+from agentpipe.accumulate import accumulated
 from agentpipe.admission import Admitted
 from agentpipe.errors import OutputError
-from agentpipe.event import JSON, encode
+from agentpipe.event import JSON, encode, peek_lines
 from agentpipe.history import OfRun
 from agentpipe.io.serve import content
 from agentpipe.io.serve.auth import COOKIE
@@ -29,6 +30,9 @@ __all__ = ["MAX_BODY", "Api", "application", "failure"]
 
 #: A `POST /api/events` holds at most this; larger logs are sent in parts or with ``agentpipe publish``.
 MAX_BODY = 32 << 20
+
+#: A line of joined text in a page: as large as in a message of the WebSocket.
+JOINED_BYTES = 48 * 1024
 
 DEFAULT_LIMIT = 500
 MAX_LIMIT = 5000
@@ -89,7 +93,7 @@ class Api:
         return _json({"position": self._service.position, "agents": self._service.runs.agents()})
 
     async def run_events(self, request: web.Request) -> web.StreamResponse:
-        """`GET /api/runs/{run_id}/events?after=&limit=&types=&content=`."""
+        """`GET /api/runs/{run_id}/events?after=&limit=&types=&content=&accumulate=`."""
         service = self._service
         try:
             after = _number(request, "after", 0, 1 << 62)
@@ -103,12 +107,14 @@ class Api:
         position = service.position  # before reading: what comes later is the subscription's
         found = await asyncio.to_thread(service.log.of_run, wanted, after, max(1, limit))
         told = [line for line, offset in zip(found.lines, found.offsets, strict=True) if offset <= position.offset]
-        reached = min(found.next, position.offset)
+        reached = max(min(found.next, position.offset), min(after, service.reachable))
         more = reached < position.offset
+        if request.query.get("accumulate") == "1":
+            told = accumulated(peek_lines(told)[0], limit_bytes=JOINED_BYTES).lines
         if not told and not more and service.runs.run(run_id) is None and not await self._kept(run_id):
             return failure(404, "not_found", "there is no such run")
         body = b'{"position":%b,"events":[%b],"next":%d,"more":%b}' % (
-            encode(position), b",".join(told), max(reached, min(after, position.offset)), b"true" if more else b"false",
+            encode(position), b",".join(told), reached, b"true" if more else b"false",
         )  # fmt: skip
         return web.Response(body=body, content_type="application/json")
 

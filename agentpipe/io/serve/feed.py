@@ -64,6 +64,7 @@ class Feed:
         self._scheduled = False
         self._stuck: dict[Subscription[Any], _Stuck] = {}
         self._retry: asyncio.TimerHandle | None = None
+        self._turn: asyncio.TimerHandle | None = None  # of those who are over their rate
         self._retry_s = RETRY_S
         self._reading: set[asyncio.Task[None]] = set()
         self.bytes_written = 0
@@ -80,19 +81,27 @@ class Feed:
 
     async def close(self) -> None:
         """Stop looking after blocked clients and pages."""
-        if self._retry is not None:
-            self._retry.cancel()
+        for timer in (self._retry, self._turn):
+            if timer is not None:
+                timer.cancel()
         for task in self._reading:
             task.cancel()
         await asyncio.gather(*self._reading, return_exceptions=True)
 
     def _tick(self) -> None:
         self._scheduled = False
-        self._deliver(self._hub.tick())
+        now = self._clock()
+        self._deliver(self._hub.tick(now))
         for cursor in self._hub.wanted():
             self._read(cursor)
-        if self._hub.behind:
+        if self._turn is not None:
+            self._turn.cancel()
+            self._turn = None
+        due = self._hub.due
+        if due is not None and due <= now:
             self.wake()
+        elif due is not None:
+            self._turn = self._loop.call_later(due - now, self.wake)
 
     def _deliver(self, deliveries: "list[Any]") -> None:
         for delivery in deliveries:

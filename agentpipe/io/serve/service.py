@@ -27,16 +27,21 @@ __all__ = ["Service"]
 #: Runs and agents in one `snapshot`: what a page shows at first; the rest is in ``GET /api/runs``.
 SNAPSHOT_RUNS = 200
 
+#: An offset beyond our head by more than this is nonsense, and not what another hub of the same store has told.
+AHEAD = 1_000_000
+
 #: A connection that was not heard of for so many heartbeats (not even a pong) is gone.
 SILENT_BEATS = 3
 
 
 class Service:
-    """The parts of the hub. *log* answers questions about the past: the store, or the window itself."""
+    """The parts of the hub. *log* answers questions about the past: the store, or the window itself. Of a *shared* log
+    another hub may have told more than we have heard of yet.
+    """
 
     def __init__(
         self, *, hub: Hub["Connection"], feed: Feed, intake: Intake, runs: Runs, log: Log, guard: Guard, clock: Clock,
-        heartbeat_s: float,
+        heartbeat_s: float, shared: bool = False,
     ) -> None:  # fmt: skip
         # given
         self.hub = hub
@@ -47,6 +52,7 @@ class Service:
         self.guard = guard
         self.clock = clock
         self.heartbeat_s = heartbeat_s
+        self.shared = shared
         self.epoch = log.epoch
         # changing
         self.connections: set[Connection] = set()
@@ -58,6 +64,11 @@ class Service:
     def position(self) -> Position:
         """Where the log ends."""
         return Position(self.epoch, self.hub.head)
+
+    @property
+    def reachable(self) -> int:
+        """The last offset that a client may have got: from us, or from a hub that was ahead of us."""
+        return self.hub.head + AHEAD if self.shared else self.hub.head
 
     def new_connection_id(self) -> str:
         """A name for a connection, for its owner and for our messages."""
@@ -72,13 +83,13 @@ class Service:
 
     def resolve(self, since: Since) -> tuple[int, dict[str, JSON] | None]:
         """Where a subscription starts, and the `gap` it has to be told, if any."""
-        oldest, head = self.hub.oldest, self.hub.head
+        oldest = self.hub.oldest
         if since.kind == "start":
             return oldest, None
         if since.kind != "position":
-            return head, None
+            return self.hub.head, None
         epoch, offset = since.position.epoch, since.position.offset
-        if epoch != self.epoch or offset > head:
+        if epoch != self.epoch or offset > self.reachable:
             return oldest, {"first": 0, "last": oldest, "count": None, "reason": "epoch"}
         if offset < oldest:
             return oldest, {"first": offset + 1, "last": oldest, "count": oldest - offset, "reason": "evicted"}
@@ -89,14 +100,9 @@ class Service:
         found = await asyncio.to_thread(self.log.before_last, wanted, count)
         return max(self.hub.oldest, min(found, self.hub.head))
 
-    def snapshot(self) -> bytes:
-        """The accumulated state as a message: the newest runs and the agents heard of last."""
-        return wire.control(
-            "snapshot",
-            position=self.position,
-            runs=self.runs.runs(SNAPSHOT_RUNS),
-            agents=self.runs.agents(SNAPSHOT_RUNS),
-        )
+    def snapshot(self) -> list[bytes]:
+        """The accumulated state as messages: the newest runs and the agents heard of last, taken at one position."""
+        return wire.snapshots(self.position, self.runs.runs(SNAPSHOT_RUNS), self.runs.agents(SNAPSHOT_RUNS))
 
     async def beat(self) -> None:
         """Heartbeats, pings, positions and liveness, until cancelled."""

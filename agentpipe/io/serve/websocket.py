@@ -164,7 +164,7 @@ class Connection:
             case Unsubscribe():
                 self._unsubscribe(found.id)
             case Snapshot():
-                self.send(self._service.snapshot())
+                self._send_snapshot()
             case Ping():
                 self.send(wire.control("pong", timestamp=timestamp(self._service.clock())))
             case Auth():
@@ -268,9 +268,14 @@ class Connection:
         if gap is not None:
             self.send(wire.control("gap", id=asked.id, **gap))
         if gap is not None or asked.snapshot:
-            self.send(self._service.snapshot())
-        self._subscriptions[asked.id] = self._service.hub.join(self, asked.id, asked.filter, offset)
+            self._send_snapshot()
+        self._subscriptions[asked.id] = self._service.hub.join(
+            self, asked.id, asked.filter, offset, accumulate=asked.accumulate, max_rate=asked.max_rate
+        )
         self._service.feed.wake()
+
+    def _send_snapshot(self) -> None:
+        self.write(b"".join(map(wire.frame, self._service.snapshot())))
 
     def _unsubscribe(self, own_id: wire.SubscriptionId) -> None:
         subscription = self._subscriptions.pop(own_id, None)
