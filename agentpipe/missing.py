@@ -86,14 +86,17 @@ class Missing:
 
 
 def declared_by(event: Event) -> list[Span]:
-    """The ranges that a ``gap`` event declares; what is no pair of integers says nothing."""
+    """The ranges that a ``gap`` event declares, and its own number, which it may have for itself; what is no pair of
+    integers says nothing.
+    """
+    own = [(event.sequence, event.sequence)] if event.sequence is not None else []
     try:
         ranges: JSON = event.payload.get("ranges")
     except ValueError:
-        return []  # no JSON that can be decoded: it declares nothing
+        return own  # no JSON that can be decoded: it declares nothing else
     pairs = ranges if isinstance(ranges, list) else []
     found = [p for p in pairs if isinstance(p, list) and len(p) == 2 and all(type(n) is int for n in p)]
-    return tidied([(p[0], p[1]) for p in found if p[0] <= p[1]])
+    return tidied([*own, *[(p[0], p[1]) for p in found if p[0] <= p[1]]])
 
 
 def without(spans: Iterable[Span], others: Sequence[Span]) -> list[Span]:

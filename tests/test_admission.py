@@ -257,9 +257,17 @@ def test_a_run_with_ever_more_holes_is_declared_piece_by_piece():
 
 def test_a_gap_with_ranges_that_make_no_sense_declares_nothing():
     door = Door()
-    bad = encode({"type": "gap", "run_id": "r", "sequence": 4, "payload": {"ranges": [[4], "x", [9, 2], [1.5, 2]]}})
+    bad = encode({"type": "gap", "run_id": "r", "sequence": 1, "payload": {"ranges": [[4], "x", [9, 2], [1.5, 2]]}})
     door.look([line(sequence=1), bad, line(sequence=3)])
     assert shown(door.look([ended(4)]).new) == [[[2, 2]], 4]
+
+
+def test_a_gap_that_has_a_number_for_itself_is_no_hole():
+    """As `parse` makes it for lines that were lost before they had numbers."""
+    door = Door()
+    own = encode({"type": "gap", "run_id": "r", "sequence": 2, "event_id": "r:2", "payload": {"ranges": []}})
+    door.look([line(sequence=1), own, line(sequence=3)])
+    assert shown(door.look([ended(4)]).new) == [4]
 
 
 steps = st.lists(

@@ -15,6 +15,7 @@ from agentpipe.history import Log, MemoryLog
 from agentpipe.io.sqlite_log import SqliteLog
 from agentpipe.parse.adapter import Whole
 from agentpipe.parse.vocabulary.whole import content_payloads
+from tests.commits import append
 
 AT = "2026-11-20T07:00:00.000Z"
 Store = Callable[[Sequence[Sequence[Event]]], Log]
@@ -43,7 +44,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
             return log
         opened.append(SqliteLog(str(tmp_path / f"{len(opened)}.db")))
         for batch in batches:
-            opened[-1].append(batch, 1.0)
+            append(opened[-1], batch)
         return opened[-1]
 
     yield hold
