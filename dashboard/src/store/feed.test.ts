@@ -149,18 +149,30 @@ describe("nothing twice, nothing missing unseen", () => {
     expect(feed.reportHoles(60_000)).toBe(false);
   });
 
-  test("a hole that nobody declares is shown after three seconds, and gets its reason if one comes later", () => {
+  test("a hole that nobody declares is shown after a while, and gets its reason if one comes later", () => {
     restart();
     const first = chunk("a");
     sequence = 4;
     const feed = feedOf(first, call("t"));
-    expect(feed.reportHoles(2_999)).toBe(false);
-    expect(feed.reportHoles(3_000)).toBe(true);
+    expect(feed.reportHoles(6_999)).toBe(false);
+    expect(feed.reportHoles(7_000)).toBe(true);
     expect(feed.rows.at(-1)).toMatchObject({ kind: "gap", count: 3, reason: "undeclared", ranges: [[2, 4]] });
     const rows = feed.rows.length;
     feed.apply([make("gap", { ranges: [[2, 4]], count: 3, reason: "buffer" }, { sequence: 4, event_id: "r:gap:2-4" })], 0);
     expect(feed.rows).toHaveLength(rows);
     expect((feed.rows.at(-1) as GapRow).reason).toBe("buffer");
+  });
+
+  test("a gap that declares only what is known is no row, and one of which something is known is", () => {
+    restart();
+    const feed = feedOf(chunk("a"), chunk("b"), chunk("c"));
+    const gap = (first: number, last: number): AgentEvent =>
+      make("gap", { ranges: [[first, last]], count: last - first + 1, reason: "source" }, { sequence: last, event_id: `r:gap:${first}-${last}` });
+    const rows = feed.rows.length;
+    feed.apply([gap(1, 3)], 0);
+    expect(feed.rows).toHaveLength(rows);
+    feed.apply([gap(2, 5)], 0);
+    expect(feed.rows.at(-1)).toMatchObject({ kind: "gap", reason: "source" });
   });
 
   test("what the hub no longer keeps of the beginning is said first", () => {

@@ -8,7 +8,7 @@ import { headline } from "./headline";
 import { Ledger, type Hole } from "./ledger";
 import type { CallRow, GapRow, Row, TextRow } from "./rows";
 
-const HOLE_PATIENCE_MS = 3_000; // a gap may be declared up to a second late (DESIGN §3); then it is still under way
+const HOLE_PATIENCE_MS = 7_000; // the hub declares what a publisher left out after five seconds; then it is still under way
 const SAME_CHARACTERS = 120; // an error and a result that agree in so many say the same (either may be cut after that)
 const OUTPUT_LINES = 200; // lines of raw output that share a row: a screenful or three, cheap to draw again
 
@@ -25,6 +25,7 @@ export class Feed {
 
   readonly #seen = new Set<string>();
   readonly #ledger = new Ledger();
+  #declaredAnew = 0; // numbers of the gap at hand that were not accounted for before it
   readonly #calls = new Map<string, number>(); // tool-use id → row
   readonly #texts = new Map<string, number>(); // type, message, index → row
   readonly #reported: Array<{ first: number; last: number; row: number }> = [];
@@ -112,8 +113,11 @@ export class Feed {
       this.#ledger.settle(event.sequence, event.sequence, now);
     }
     if (event.type !== "gap") return;
+    this.#declaredAnew = 0;
     for (const [first, last] of (event as Of<"gap">).payload.ranges ?? []) {
-      if (first !== undefined) this.#ledger.settle(first, last ?? first, now);
+      if (first === undefined) continue;
+      this.#declaredAnew += this.#ledger.open(first, last ?? first);
+      this.#ledger.settle(first, last ?? first, now);
     }
   }
 
@@ -238,7 +242,10 @@ export class Feed {
     }
   }
 
-  /** A hole that was shown as undeclared and is declared now keeps its row and gets its reason. */
+  /**
+   * A hole that was shown as undeclared and is declared now keeps its row and gets its reason. A gap that declares only
+   * what is known here (from a log that the hub has no more) takes nothing away and says nothing.
+   */
   #gap(base: ReturnType<typeof common>, { payload }: Of<"gap">): void {
     const inside = (first: number, last: number): boolean =>
       payload.ranges.some(([from, to]) => from !== undefined && from <= first && last <= (to ?? from));
@@ -250,6 +257,7 @@ export class Feed {
       explained += row.count;
     }
     if (explained >= payload.count && explained > 0) return;
+    if (payload.ranges.length > 0 && this.#declaredAnew === 0 && explained === 0) return;
     this.#push({ ...base, kind: "gap", count: payload.count - explained, reason: payload.reason, ranges: payload.ranges });
   }
 

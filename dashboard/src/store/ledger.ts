@@ -29,6 +29,15 @@ export class Ledger {
     this.#top = Math.max(this.#top, last);
   }
 
+  /** How many of the numbers first…last nobody has accounted for. */
+  open(first: number, last: number): number {
+    const above = Math.max(0, last - Math.max(first, this.#top + 1) + 1);
+    return this.#holes.reduce(
+      (sum, hole) => sum + Math.max(0, Math.min(last, hole.last) - Math.max(first, hole.first) + 1),
+      above,
+    );
+  }
+
   /** Takes out the holes that were noticed at or before `until`, so that they can be reported once. */
   takeHoles(until: number): Hole[] {
     const due = this.#holes.filter((hole) => hole.since <= until);
