@@ -49,6 +49,7 @@ class HubProcess:
         self._environment = environment
         self._options = options
         self._stdin = stdin
+        self.program = [str(Path(sys.executable).parent / "agentpipe")]
         # changing
         self.process: subprocess.Popen[bytes]
         self.port = 0
@@ -59,7 +60,7 @@ class HubProcess:
         ready = self.folder / "ready"
         ready.unlink(missing_ok=True)
         command = [
-            str(Path(sys.executable).parent / "agentpipe"), "serve", "--port", str(self.port), "--store", self.store,
+            *self.program, "serve", "--port", str(self.port), "--store", self.store,
             "--ready-file", str(ready), *self._options,
         ]  # fmt: skip
         if self.token_file is not None:

@@ -192,14 +192,18 @@ def test_a_limit_cuts_after_so_many_bytes(proxy: Proxy, echo: Echo) -> None:
     assert b"0123456".startswith(echo.got)  # a reset may overtake what was sent before it
 
 
-def test_refusing_and_accepting_again_keep_the_port(proxy: Proxy) -> None:
-    proxy.refuse()
-    with pytest.raises(ConnectionRefusedError):
-        client(proxy)
-    proxy.accept()
-    with client(proxy) as link:
-        link.sendall(b"x")
-        assert exactly(link, 1) == b"x"
+def test_refusing_and_accepting_again_keep_the_port_and_whoever_is_connected(proxy: Proxy) -> None:
+    with client(proxy) as old:
+        old.sendall(b"x")
+        exactly(old, 1)
+        proxy.refuse()
+        with pytest.raises(ConnectionRefusedError):
+            client(proxy)
+        proxy.accept()
+        for link in (old, client(proxy)):
+            with link:
+                link.sendall(b"x")
+                assert exactly(link, 1) == b"x"
 
 
 def test_it_can_be_pointed_to_another_target(proxy: Proxy) -> None:

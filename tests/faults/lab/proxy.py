@@ -374,6 +374,7 @@ def _bound() -> socket.socket:
         with socket.create_server(("127.0.0.1", 0)) as free:
             address = free.getsockname()
         found = socket.socket()
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # its old connections must not keep it deaf
         try:
             found.bind(address)
         except OSError:  # another was quicker
