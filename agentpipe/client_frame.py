@@ -6,9 +6,9 @@ frame is built in one step, whole, so that several can go out in one write.
 
 from collections.abc import Sequence
 
-from agentpipe.event import peek
+from agentpipe.event import encode, peek
 
-__all__ = ["CLOSE", "PING", "PONG", "TEXT", "masked", "publication"]
+__all__ = ["CLOSE", "PING", "PONG", "TEXT", "introduction", "masked", "publication"]
 
 TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA  # opcodes, section 5.2
 
@@ -21,6 +21,13 @@ _XOR = [(_BYTES ^ int.from_bytes(bytes((mask,)) * 256)).to_bytes(256) for mask i
 
 #: What `publication` adds at most to its lines and what parts them.
 ENVELOPE_BYTES = len(_HEAD) + len(_TAIL)
+
+
+def introduction(publisher: str, generation: int) -> bytes:
+    """The message by which a publisher says who it is: the hub then refuses what an older connection of the same
+    *publisher* still sends.
+    """
+    return encode({"type": "publisher", "id": publisher, "generation": generation})
 
 
 def publication(lines: Sequence[bytes]) -> bytes:

@@ -13,10 +13,10 @@ from collections import deque
 from collections.abc import Sequence
 from itertools import accumulate, takewhile
 
-from agentpipe.event import EXEMPT_TYPES, TERMINAL_TYPES, Event, peek
+from agentpipe.event import EXEMPT_TYPES, TERMINAL_TYPES, Event, encode, peek
 from agentpipe.holes import Holes
 
-__all__ = ["Window"]
+__all__ = ["Window", "size_of"]
 
 #: What an event costs beside its bytes: the header of a bytes object, its slot in a list, the allocator's rounding.
 OVERHEAD = 64
@@ -33,15 +33,21 @@ _ALWAYS = TERMINAL_TYPES | {"gap"}
 
 
 class Window:
-    """The events of one publisher that one hub has not acknowledged, in order: those in flight, then those waiting.
+    """The events of one publisher that no hub has acknowledged, in order: those in flight, then those waiting.
 
     *max_bytes* and *max_events* bound what is held, *reserve* bytes more are for exempt types; *batch* and
     *batch_bytes* bound a frame (a larger event goes alone). `offer` takes events in, `next_frame` gives what is to be
     sent, `settle` forgets what the hub has stored, `rewind` makes all of it wait again after a lost connection.
 
+    ``publisher`` is the id by which hubs know this publisher again, empty for one that has none. Events that bring
+    neither number nor id get an id made of it, so that one that is sent again is known as the same.
+
     ``max_line`` is the largest line that the hub takes, once it is known. ``ending`` is the last terminal event that
     was taken in. The counters: ``read``, ``added`` (gaps made here), ``settled``, ``dropped``, ``resent``, ``held``.
     """
+
+    #: Where events outlive us; `agentpipe.outbox` has such a place.
+    place = ""
 
     def __init__(
         self,
@@ -51,8 +57,10 @@ class Window:
         batch_bytes: int = 64 * 1024,
         max_events: int = MAX_EVENTS,
         reserve: int = RESERVE,
+        publisher: str = "",
     ) -> None:
         # given
+        self.publisher = publisher
         self._max_bytes = max_bytes
         self._max_events = max_events
         self._reserve = reserve
@@ -75,7 +83,24 @@ class Window:
         self.settled = 0
         self.dropped = 0
         self.resent = 0
-        self.held = 0
+        self._loaded = 0  # events in memory
+        self._generation = 0
+        self._named = 0  # the last number that an event's id was made of
+
+    @property
+    def held(self) -> int:
+        """How many events were taken in and are not settled."""
+        return self._loaded
+
+    @property
+    def kept(self) -> int:
+        """How many of them outlive us, at ``place``."""
+        return 0
+
+    @property
+    def deadline(self) -> float | None:
+        """When `tend` is to be called though nothing happened."""
+        return None
 
     @property
     def full(self) -> bool:
@@ -109,6 +134,17 @@ class Window:
         if self._holes:
             self.declare(now)
         self._take(events)
+
+    def tend(self, now: float) -> None:
+        """Do what is due beside taking and giving. Memory needs no care."""
+
+    def finish(self, now: float) -> None:
+        """The end: nothing is offered or settled any more."""
+
+    def next_generation(self) -> int:
+        """The number of the connection that is made now; no later one of this ``publisher`` has a lower one."""
+        self._generation += 1
+        return self._generation
 
     def declare(self, now: float) -> None:
         """Put a gap for every run of which something was dropped."""
@@ -183,10 +219,15 @@ class Window:
         if not self.held or event.type in _ALWAYS:
             return True
         if event.type in EXEMPT_TYPES or (event.run_id == self._led and event.type != "content"):
-            return self._bytes + len(event.line) < self._max_bytes + self._reserve
+            return self._room() + self._reserve > len(event.line)
         return not self.full
 
+    def _room(self) -> int:
+        """How many bytes more fit; negative when there are too many already."""
+        return self._max_bytes - self._bytes
+
     def _add(self, gaps: Sequence[Event]) -> None:
+        gaps = self._identified(gaps)
         self.added += len(gaps)
         self._own_gaps.update(gap.line for gap in gaps)
         self._take(gaps)
@@ -194,20 +235,34 @@ class Window:
     def _take(self, events: Sequence[Event]) -> None:
         if not events:
             return
-        lines = [event.line for event in events]
         self._led = events[-1].run_id if events[-1].type == "content" else ""
+        if not TERMINAL_TYPES.isdisjoint([event.type for event in events]):
+            self.ending = next(event for event in reversed(events) if event.type in TERMINAL_TYPES)
+        self._put([event.line for event in self._identified(events)])
+
+    def _identified(self, events: Sequence[Event]) -> Sequence[Event]:
+        """*events*, each with a number or an id by which it is known again."""
+        if not self.publisher or None not in [event.sequence for event in events]:
+            return events
+        return [self._with_id(e) if e.sequence is None and e.event_id is None else e for e in events]
+
+    def _with_id(self, event: Event) -> Event:
+        self._named += 1
+        rest = event.line.lstrip()[1:].lstrip()
+        comma = b"" if rest.startswith(b"}") else b","
+        return peek(b'{"event_id":%b%b%b' % (encode(f"{self.publisher}-{self._named}"), comma, rest))
+
+    def _put(self, lines: list[bytes]) -> None:
+        """Have *lines* wait behind all others."""
         self._waiting.append(lines)
-        self.held += len(lines)
-        self._bytes += sum(map(len, lines)) + OVERHEAD * len(lines)
-        for event in events:
-            if event.type in TERMINAL_TYPES:
-                self.ending = event
+        self._loaded += len(lines)
+        self._bytes += size_of(lines)
 
     def _forget(self, lines: Sequence[bytes]) -> None:
-        self.held -= len(lines)
+        self._loaded -= len(lines)
         if self._own_gaps:
             self._own_gaps.difference_update(lines)
-        self._bytes -= sum(map(len, lines)) + OVERHEAD * len(lines)
+        self._bytes -= size_of(lines)
 
     def _whole_frame(self) -> list[bytes]:
         """The normal case at full speed: a full frame out of one batch, without a look at each line."""
@@ -262,3 +317,8 @@ class Window:
         self._own_gaps.add(declared)
         self._bytes += len(declared) - len(line)
         return declared
+
+
+def size_of(lines: Sequence[bytes]) -> int:
+    """The bytes of memory that *lines* take."""
+    return sum(map(len, lines)) + OVERHEAD * len(lines)

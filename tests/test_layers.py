@@ -39,7 +39,7 @@ ROWS = (
             "stats.*",
             "history",
             "runs",
-            "inflight",
+            "inflight outbox",
         ),
     ),
     Row(

@@ -49,7 +49,7 @@ class Connector:
     """Connects to one of *addresses* in the background: the first that answers, in their order, beginning behind the
     one that was connected last. ``fileno()`` polls as readable when `outcomes` has something.
 
-    `start` begins trying and `stop` ends it, also in the middle of a wait.
+    `start` begins trying and `stop` ends it, also in the middle of a wait; `close` gives the descriptors back too.
     """
 
     def __init__(self, addresses: Sequence[Address], clock: Clock = now) -> None:
@@ -60,6 +60,8 @@ class Connector:
         os.set_blocking(self._read_end, False)
         # changing; the last three belong to the thread while it runs, which is never while there is a connection
         self._stop = threading.Event()
+        self._telling = threading.Lock()
+        self._closed = False
         self._thread: threading.Thread | None = None
         self._short_links = 0
         self._addresses = list(dict.fromkeys(addresses))  # that did not refuse us, the one to try next first
@@ -95,6 +97,17 @@ class Connector:
     def stop(self) -> None:
         """End a wait at once; an attempt that is under way ends by itself and its connection is closed with us."""
         self._stop.set()
+
+    def close(self) -> None:
+        """End for good; a connection that is still being made is closed as soon as it is there."""
+        self.stop()
+        with self._telling:
+            if not self._closed:
+                os.close(self._read_end)
+                os.close(self._write_end)
+            self._closed = True
+        while not self._done.empty():
+            _hang_up(self._done.get_nowait())
 
     def _wait_after(self, lost: Link) -> float:
         """Seconds to wait now that *lost* is: none while there is another hub that was not tried since."""
@@ -161,8 +174,18 @@ class Connector:
         raise failed
 
     def _tell(self, outcome: Outcome) -> None:
-        self._done.put(outcome)
-        os.write(self._write_end, b"\0")
+        with self._telling:
+            if not self._closed:
+                self._done.put(outcome)
+                os.write(self._write_end, b"\0")
+                return
+        _hang_up(outcome)
+
+
+def _hang_up(outcome: Outcome) -> None:
+    """Nobody wants this connection any more."""
+    if isinstance(outcome, Link):
+        outcome.drop()
 
 
 def connected(address: Address, clock: Clock = now) -> Link:

@@ -7,7 +7,7 @@ when a hub goes away and once when it, or another of the same log, takes events 
 
 from collections.abc import Callable, Iterator, Sequence
 
-from agentpipe.client_frame import ENVELOPE_BYTES, publication
+from agentpipe.client_frame import ENVELOPE_BYTES, introduction, publication
 from agentpipe.errors import HubUnreachable, PeerError, ProtocolError
 from agentpipe.event import JSON
 from agentpipe.inflight import Window
@@ -21,6 +21,9 @@ __all__ = ["Delivery"]
 
 #: One write takes at most about this much: several frames in one system call, without a copy of the whole window.
 WRITE_BYTES = 256 * 1024
+
+#: The close code for a publisher that another one of the same id has replaced (docs/protocol.md).
+FENCED = 4409
 
 #: How many of the hub's complaints are printed; the others are counted.
 COMPLAINTS = 5
@@ -51,7 +54,8 @@ class Delivery:
         self._away: set[str] = set()  # the hubs that people were told of since
         self.problem = "no connection was made"
         self.fatal: PeerError | None = None
-        self.progress_at = clock()  # when the hub last settled something
+        self.progress_at = clock()  # when the hub last settled something, or welcomed us
+        self.stored_at = self.progress_at  # when it last settled something
         self.reached = 0  # how many times the hub welcomed us
         self.epoch = ""  # of the hub's log: another one says that what was stored may be gone
         self.refused = 0
@@ -117,6 +121,8 @@ class Delivery:
             if isinstance(error, HubUnreachable):
                 self._gone(error)
                 self._connector.start(link)
+            elif isinstance(error, ProtocolError) and error.code == str(FENCED):
+                self._give_up(ProtocolError("fenced", f"{link.address}: {self._fenced(error)}"))
             elif self._connector.leave_out(link):
                 self._leave_out(link.address, error)
                 self._connector.start(link)
@@ -129,6 +135,11 @@ class Delivery:
         if error.url not in self._away:
             self._away.add(error.url)
             self._warn(f"{error.url}: {error.problem}; events are kept and sent when a hub is there")
+
+    def _fenced(self, error: ProtocolError) -> str:
+        """Another process speaks as this publisher: to go on elsewhere would be to speak against it."""
+        whose = f"uses {self.window.place} or a copy of it" if self.window.place else "has the id of this one"
+        return f"a newer publisher {whose} ({error.problem})"
 
     def _leave_out(self, address: Address, error: PeerError) -> None:
         self._away_since = self._clock() if self._away_since is None else self._away_since
@@ -144,16 +155,16 @@ class Delivery:
         link.flush()
         while messages := link.receive():
             for message in messages:
-                self._understand(message, link.address)
+                self._understand(message, link)
 
-    def _understand(self, message: HubMessage, address: Address) -> None:
+    def _understand(self, message: HubMessage, link: Link) -> None:
         match message.type:
             case "ack":
                 self._settle(message.count or 0)
             case "welcome":
-                self._welcomed(message, address)
+                self._welcomed(message, link)
             case "error":
-                self._complained(message, address)
+                self._complained(message, link.address)
 
     def _settle(self, count: int) -> None:
         try:
@@ -161,9 +172,9 @@ class Delivery:
         except ValueError as error:
             raise ProtocolError("bad_message", str(error)) from None
         if settled:
-            self.progress_at = self._clock()
+            self.progress_at = self.stored_at = self._clock()
 
-    def _welcomed(self, message: HubMessage, address: Address) -> None:
+    def _welcomed(self, message: HubMessage, link: Link) -> None:
         self._welcome = True
         self.reached += 1
         self.epoch = message.epoch or ""
@@ -171,10 +182,13 @@ class Delivery:
         self.problem = "the hub was silent"
         limit = (message.limits or {}).get("max_publish_bytes")
         self.window.max_line = limit - ENVELOPE_BYTES if limit else None
+        if self.window.publisher:
+            link.send(introduction(self.window.publisher, self.window.next_generation()))
         if self._away_since is not None:
             away_s = self._clock() - self._away_since
             again = f", {self.window.held} events to send" if self.window.held else ""
-            self._warn(f"{address}: {'back' if str(address) in self._away else 'there'} after {away_s:.1f} s{again}")
+            back = "back" if str(link.address) in self._away else "there"
+            self._warn(f"{link.address}: {back} after {away_s:.1f} s{again}")
             self._away_since = None
             self._away.clear()
 
@@ -182,6 +196,8 @@ class Delivery:
         """The hub refused events of ours, which its `ack` settles too; or something else of ours is wrong, or of its
         own (a store that failed: what is not acknowledged is sent again), which refuses no event.
         """
+        if message.code == "unknown_type":
+            return  # a hub from before `introduction`: it fences nobody
         self.refused += message.count or 0
         self._complaints += 1
         if self._complaints <= COMPLAINTS:

@@ -7,22 +7,26 @@ them alone.
 """
 
 import dataclasses
+import os
 import select
 from collections.abc import Mapping
 from enum import Enum, auto
 
-from agentpipe.errors import HubUnreachable, PeerError, ReaderGone, Undelivered
+from agentpipe.errors import HubUnreachable, InputError, PeerError, ReaderGone, Undelivered
 from agentpipe.event import JSON, Event
 from agentpipe.intake import Intake
 from agentpipe.io.clock import Clock, now
 from agentpipe.io.delivery import Delivery
 from agentpipe.io.signals import SignalWatch
-from agentpipe.io.streams import Outlet, read_some
+from agentpipe.io.streams import READ_BYTES, Outlet, read_some
 
-__all__ = ["Outcome", "Publisher", "Publishing", "exit_status"]
+__all__ = ["Outcome", "Publisher", "Publishing", "exit_status", "new_publisher_id"]
 
 #: Saying goodbye gets at least this much, also when the time for draining is used up.
 GOODBYE_S = 0.5
+
+#: What is still read after SIGTERM: the most that a pipe holds (pipe(7)), so that one who writes on does not keep us.
+REST_BYTES = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +61,8 @@ class _Phase(Enum):
 
 
 class Publisher:
-    """Publishes what *intake* makes of *fd_in* by *delivery*: construct, `run` once.
+    """Publishes what *intake* makes of *fd_in* by *delivery*: construct, `run` once. Without a descriptor it publishes
+    what is there already.
 
     *copy* is where every byte that was read is written too (``--passthrough``), or None.
     """
@@ -68,7 +73,7 @@ class Publisher:
         intake: Intake,
         publishing: Publishing,
         *,
-        fd_in: int = 0,
+        fd_in: int | None = 0,
         copy: Outlet | None = None,
         clock: Clock = now,
     ) -> None:
@@ -76,7 +81,7 @@ class Publisher:
         self._delivery = delivery
         self._intake = intake
         self._publishing = publishing
-        self._fd_in = fd_in
+        self._fd_in = fd_in if fd_in is not None else os.open(os.devnull, os.O_RDONLY)
         self._copy = copy
         self._clock = clock
         # changing
@@ -87,6 +92,7 @@ class Publisher:
         self._reader_gone = False
         self._signal: int | None = None
         self._hurried = False
+        self._cut: InputError | None = None  # under strict: a signal ended the input in the middle of a line
 
     def run(self) -> Outcome:
         """Publish until the input has ended and everything is acknowledged, or the time for that is over.
@@ -96,8 +102,13 @@ class Publisher:
         """
         try:
             with self._signals:
-                while not self._done():
-                    self._step()
+                try:
+                    while not self._done():
+                        self._step()
+                finally:
+                    self._delivery.window.finish(self._clock())
+            if self._cut is not None:
+                raise self._cut
             return self._outcome()
         finally:
             left = self._give_up_at - self._clock() if self._give_up_at is not None else 0.0
@@ -108,8 +119,15 @@ class Publisher:
             return True
         if self._phase is not _Phase.DRAINING or (self._copy is not None and self._copy.pending):
             return False
-        late = self._give_up_at is not None and self._clock() >= self._give_up_at
+        late = self._late_at is not None and self._clock() >= self._late_at
         return late or not self._delivery.window.held or self._delivery.fatal is not None
+
+    @property
+    def _late_at(self) -> float | None:
+        """When waiting is over. What lies in an outbox may take its time as long as the hub takes it."""
+        if self._phase is _Phase.DRAINING and self._delivery.window.place and self._give_up_at is not None:
+            return max(self._give_up_at, self._delivery.stored_at + self._publishing.drain_timeout)
+        return self._give_up_at
 
     def _step(self) -> None:
         at = self._clock()
@@ -122,6 +140,7 @@ class Publisher:
         if self._fd_in in ready and may_read:
             self._read()
         self._settle_phase()
+        self._delivery.window.tend(self._clock())
         self._delivery.advance()
 
     def _poll(self, may_read: bool) -> select.poll:
@@ -159,7 +178,7 @@ class Publisher:
         return at >= max(self._full_since, self._delivery.progress_at) + self._publishing.hold
 
     def _timeout_ms(self, at: float) -> float | None:
-        limits = [self._give_up_at, self._delivery.deadline]
+        limits = [self._late_at, self._delivery.deadline, self._delivery.window.deadline]
         if self._full_since is not None and not self._dropping(at):
             limits.append(max(self._full_since, self._delivery.progress_at) + self._publishing.hold)
         due = [limit for limit in limits if limit is not None]
@@ -181,6 +200,23 @@ class Publisher:
                 self._copy.write(data)
             except ReaderGone:
                 self._lose_reader()
+
+    def _take_rest(self) -> None:
+        """What the pipe holds now, and the line that we have half of: who wrote them counts them as handed on."""
+        poll = select.poll()
+        poll.register(self._fd_in, select.POLLIN)
+        for _ in range(REST_BYTES // READ_BYTES):
+            if not self._may_read(self._clock()) or not poll.poll(0):
+                break
+            self._read()
+        if self._phase is not _Phase.PIPING:
+            return
+        try:
+            events = self._intake.finish(self._clock())
+        except InputError as error:
+            self._cut = error
+            return
+        self._delivery.window.offer(events, self._clock())
 
     def _serve_copy(self, ready: Mapping[int, int]) -> None:
         if self._copy is None:
@@ -232,6 +268,7 @@ class Publisher:
             self._give_up_at = self._clock() + self._publishing.drain_timeout
         if self._signals.ended_by is not None and self._signal is None:
             self._signal = int(self._signals.ended_by)
+            self._take_rest()
             self._drain()
 
     def _outcome(self) -> Outcome:
@@ -249,14 +286,22 @@ class Publisher:
 
     def _why(self) -> str:
         window, delivery = self._delivery.window, self._delivery
+        lost, full = window.held - window.kept, "outbox" if window.place else "window"
         reasons = {
-            f"{window.held} not acknowledged ({delivery.problem})": window.held,
-            f"{window.dropped} dropped from a full window or as too large": window.dropped,
+            f"{window.kept} kept in {window.place}, which the next publish --outbox {window.place} sends first "
+            f"({delivery.problem})": window.kept,
+            f"{lost} not acknowledged ({delivery.problem})": lost,
+            f"{window.dropped} dropped from a full {full} or as too large": window.dropped,
             f"{delivery.refused} refused": delivery.refused,
         }
         why = ", ".join(reason for reason, count in reasons.items() if count)
         counts = f"{window.read} read, {window.settled} acknowledged, {window.resent} resent"
         return f"{why}; {counts}, {max(delivery.reached - 1, 0)} reconnects"
+
+
+def new_publisher_id() -> str:
+    """An id that no other publisher has."""
+    return os.urandom(16).hex()
 
 
 def exit_status(ending: Event | None) -> int:

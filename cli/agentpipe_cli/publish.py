@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING
+from contextlib import closing, contextmanager
+from os.path import exists
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +13,9 @@ from agentpipe.stage import option
 from agentpipe_cli.options import command, warn
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agentpipe.inflight import Window
     from agentpipe.io.publish import Outcome
 
 __all__ = ["HubOptions", "PublishOptions", "publish"]
@@ -31,16 +36,41 @@ class PublishOptions(HubOptions):
 
     batch: int = option(20, "Put at most so many events into a message.", minimum=1, maximum=20)
     batch_bytes: int = option(65536, "Put at most so much into a message.", unit="size", minimum=1024, maximum=1 << 20)
-    window: int = option(8 << 20, "Keep at most so much that the hub has not stored.", unit="size", minimum=65536)
+    window: int = option(
+        8 << 20, "Keep at most so much in memory that the hub has not stored.", unit="size", minimum=65536
+    )
+    outbox: str | None = option(
+        None,
+        "Keep events in this file until the hub has stored them, also when publish ends or is killed before.",
+        unit="path",
+        metavar="FILE",
+    )
+    outbox_size: int = option(
+        1 << 30,
+        "Let the outbox use about so much of the disk; when it is full, --hold decides.",
+        unit="size",
+        minimum=1 << 20,
+    )
+    sync: str = option(
+        "normal",
+        "What the outbox survives: normal, the end of every process; always, a power cut too, for a flush of the disk "
+        "with every commit.",
+        choices=("normal", "always"),
+    )
     hold: float = option(
         10.0,
-        "Let a full window hold up the input so long while the hub is silent, before events are dropped.",
+        "Let a full window, or outbox, hold up the input so long while the hub is silent, before events are dropped.",
         unit="duration",
         minimum=0,
     )
     passthrough: bool = option(False, "Write what was read to stdout too, the same bytes.")
     required: bool = option(False, "End with status 69 when the hub cannot be reached at the start.")
-    drain_timeout: float = option(10.0, "Wait so long for the hub at the end.", unit="duration", minimum=0)
+    drain_timeout: float = option(
+        10.0,
+        "Wait so long for the hub at the end; with an outbox, since it last stored something.",
+        unit="duration",
+        minimum=0,
+    )
     exit_with_run: bool = option(False, "End with the status of the run that was published.")
     strict: bool = option(False, "End with status 65 at the first malformed line, instead of warning and going on.")
     stats: bool = option(False, "Print counts as one JSON line on stderr at the end.")
@@ -54,31 +84,58 @@ class PublishOptions(HubOptions):
     help="""\b
 agentpipe run -- claude -p "…" | agentpipe parse | agentpipe publish ws://127.0.0.1:8765
 agentpipe replay --speed max events.ndjson | agentpipe publish --required hub.example:443
+… | agentpipe publish --outbox events.outbox wss://hub-a.example wss://hub-b.example
 
-A hub that is away never stops the pipe: events are kept, then dropped, counted and declared as a gap. The token is
-read from --token-file, else from the file that AGENTPIPE_TOKEN_FILE names, else, for a hub on this machine, from the
-file that `agentpipe serve` made. Status 0 when the hub has stored everything, 75 when it has not, 77 when it refused
-the token.""",
+A hub that is away never stops the pipe: events are kept, then dropped, counted and declared as a gap. With --outbox
+they are kept in a file until the hub has stored them, first in, first out, and what an earlier publish left there is
+sent first; on a terminal it is sent, and that is all. Of several hubs, which share their log, the next one is used when
+one fails. The token is read from --token-file, else from the file that AGENTPIPE_TOKEN_FILE names, else, for a hub on
+this machine, from the file that `agentpipe serve` made. Status 0 when the hub has stored everything, 75 when it has
+not, 77 when it refused the token.""",
 )
-@click.argument("url", metavar="URL")
-def publish(options: PublishOptions, url: str) -> int:
+@click.argument("urls", metavar="URL...", nargs=-1, required=True)
+def publish(options: PublishOptions, urls: tuple[str, ...]) -> int:
     """Publish stdin."""
-    from agentpipe.inflight import Window
     from agentpipe.intake import Intake
     from agentpipe.io.address import address
     from agentpipe.io.delivery import Delivery
     from agentpipe.io.publish import Publisher, Publishing
     from agentpipe.io.streams import Outlet, is_terminal
 
-    if is_terminal(0):
-        raise click.UsageError("publish reads NDJSON from a pipe: … | agentpipe publish URL   (see --help)")
-    hub = address(url, token_file=options.token_file, ca_file=options.ca_file, insecure=options.insecure)
-    window = Window(options.window, batch=options.batch, batch_bytes=options.batch_bytes)
+    typed = is_terminal(0)
+    if typed and (options.outbox is None or not exists(options.outbox)):
+        raise click.UsageError(_NO_INPUT)
+    trust: dict[str, Any] = {"ca_file": options.ca_file, "insecure": options.insecure}
+    hubs = [address(url, token_file=options.token_file, **trust) for url in urls]
     intake = Intake(max_line=options.max_line, strict=options.strict, warn=warn)
     how = Publishing(required=options.required, drain_timeout=options.drain_timeout, hold=options.hold)
-    copy = Outlet(1) if options.passthrough else None
-    outcome = Publisher(Delivery([hub], window, warn=warn), intake, how, copy=copy).run()
+    with _window(options) as window:
+        if typed and not window.held:
+            raise click.UsageError(_NO_INPUT)
+        copy = Outlet(1) if options.passthrough else None
+        delivery = Delivery(hubs, window, warn=warn)
+        outcome = Publisher(delivery, intake, how, fd_in=None if typed else 0, copy=copy).run()
     return _ended(outcome, options)
+
+
+_NO_INPUT = "publish reads NDJSON from a pipe: … | agentpipe publish URL   (see --help)"
+
+
+@contextmanager
+def _window(options: PublishOptions) -> "Iterator[Window]":
+    """Where events wait for the hub, its file open where it has one."""
+    frames = {"batch": options.batch, "batch_bytes": options.batch_bytes}
+    if options.outbox is None:
+        from agentpipe.inflight import Window
+        from agentpipe.io.publish import new_publisher_id
+
+        yield Window(options.window, **frames, publisher=new_publisher_id())
+        return
+    from agentpipe.io.outbox_file import OutboxFile  # SQLite costs 5 ms of start-up, which only this option pays
+    from agentpipe.outbox import Outbox
+
+    with closing(OutboxFile(options.outbox, always=options.sync == "always")) as file:
+        yield Outbox(file, options.window, limit_bytes=options.outbox_size, warn=warn, **frames)
 
 
 def _ended(outcome: "Outcome", options: PublishOptions) -> int:

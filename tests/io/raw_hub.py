@@ -26,6 +26,7 @@ class RawHub:
         self.lines = []
         self.frames = []
         self.headers = []
+        self.publishers = []  # what each connection said it is
         self.pings = 0
         self.connections = 0
         self._listener = socket.create_server(("127.0.0.1", port))
@@ -96,7 +97,9 @@ class RawHub:
             if opcode == 0x9:
                 self.pings += 1
                 self._frame(client, 0xA, payload)
-            if opcode == 0x1:
+            if opcode == 0x1 and payload.startswith(b'{"type":"publisher"'):
+                self.publishers.append(json.loads(payload))
+            elif opcode == 0x1:
                 settled += self._keep(payload)
                 if self.acks is not None:
                     time.sleep(self.acks)

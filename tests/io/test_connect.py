@@ -1,6 +1,7 @@
 """Connecting: what can pass is tried again, what cannot is not, and nobody waits for it."""
 
 import dataclasses
+import random
 import select
 import socket
 import threading
@@ -8,7 +9,7 @@ import time
 
 import pytest
 
-from agentpipe.backoff import CEILING_S
+from agentpipe.backoff import CEILING_S, ceiling
 from agentpipe.errors import AuthError, HubUnreachable, ProtocolError
 from agentpipe.io.address import Address, address
 from agentpipe.io.connect import Connector, LeftOut, connected
@@ -200,3 +201,32 @@ def test_a_redirect_is_not_followed_so_that_the_token_goes_nowhere_else():
             connected(at(server.port, token="s3cret"))
         assert b"Bearer s3cret" in server.asked[0]
         assert elsewhere.headers == []
+
+
+def test_a_connection_that_comes_when_nobody_wants_it_any_more_is_closed():
+    """`close` gives the descriptors back; the attempt that is under way ends by itself, and what it made with it."""
+    with RawHub() as hub:
+        connector = Connector([at(int(hub.url.rpartition(":")[2]))])
+        connector.start()
+        connector.close()
+        connector.close()
+        assert connector._thread is not None
+        connector._thread.join(PATIENCE_S)
+        assert connector._done.empty()
+
+
+def test_the_wait_after_a_lost_connection_has_full_jitter(monkeypatch):
+    """Spread evenly between nothing and a ceiling that doubles with every link that did not hold."""
+    chance = random.Random(1)
+    monkeypatch.setattr("agentpipe.io.connect.random.uniform", chance.uniform)
+    waits: dict[int, list[float]] = {}
+    for _ in range(300):
+        connector = Connector([at(1)], clock=lambda: 1000.0)
+        for attempt in range(1, 7):
+            waits.setdefault(attempt, []).append(connector._wait_after(Lost(at(1), since=1000.0)))
+        connector.close()
+    for attempt, found in waits.items():
+        top = ceiling(attempt)
+        assert 0 <= min(found) < 0.05 * top
+        assert 0.95 * top < max(found) <= top
+        assert 0.45 * top < sum(found) / len(found) < 0.55 * top

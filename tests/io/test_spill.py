@@ -112,7 +112,7 @@ def test_a_second_process_on_the_same_file_is_refused(path: str) -> None:
 def test_a_file_that_is_something_else_is_left_alone(tmp_path: Path) -> None:
     text = tmp_path / "notes.txt"
     text.write_text("dear diary, " * 1000)
-    with pytest.raises(OutputError, match="is not a spill file"):
+    with pytest.raises(OutputError, match="is no spill file"):
         SpillFile(str(text))
     assert text.read_text() == "dear diary, " * 1000
     other = tmp_path / "other.db"
@@ -145,7 +145,7 @@ def test_only_the_owner_can_read_it(path: str) -> None:
 def test_a_full_disk_is_reported_and_what_was_there_stays(path: str) -> None:
     file = SpillFile(path)
     file.append([block(1)])
-    file._database.execute("PRAGMA max_page_count = 10")  # what the disk has room for
+    file._file._database.execute("PRAGMA max_page_count = 10")  # what the disk has room for
     with pytest.raises(OutputError, match=r"events\.spill: database or disk is full"):
         file.append([Block(b"x" * 200_000, 1)])
     assert file.count == 1
@@ -195,7 +195,7 @@ def test_when_even_the_end_cannot_be_written_the_loss_is_told(path: str) -> None
     def ended_on_a_full_disk() -> None:
         with opened(BufferOptions(spill=path)) as stage:
             stage.feed([make("t", {"text": "x" * 100_000}, run_id="r", agent_id="a", sequence=1, at=timestamp(0))], 0)
-            stage._store._database.execute("PRAGMA max_page_count = 5")
+            stage._store._file._database.execute("PRAGMA max_page_count = 5")
 
     with pytest.raises(OutputError, match="database or disk is full; 1 events that memory held are lost"):
         ended_on_a_full_disk()
