@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -45,6 +46,13 @@ class Echo:
             client.close()
         except OSError:
             self.broken.set()
+
+    def drop(self) -> None:
+        """Reset every connection of the moment."""
+        for one in self._clients:
+            with contextlib.suppress(OSError):
+                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                one.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         for one in (self._listener, *self._clients):
@@ -141,6 +149,22 @@ def test_a_cut_ends_both_sides(proxy: Proxy, echo: Echo, reset: bool) -> None:
             assert link.recv(1) == b""
             assert echo.ended.wait(PATIENCE_S)
     assert proxy.open == 0
+
+
+def test_it_survives_both_ends_going_in_the_same_instant(proxy: Proxy, echo: Echo) -> None:
+    for _ in range(30):
+        links = [client(proxy) for _ in range(5)]
+        for link in links:
+            link.sendall(b"x")
+        proxy.behave(stall=True)  # it looks at nobody until both ends are gone
+        for link in links:
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            link.close()
+        echo.drop()
+        proxy.behave()
+    with client(proxy) as link:
+        link.sendall(b"y")
+        assert exactly(link, 1) == b"y"
 
 
 def test_a_line_that_goes_silent_takes_everything_gives_nothing_and_does_not_end(proxy: Proxy, echo: Echo) -> None:

@@ -173,7 +173,7 @@ class Proxy:
     def _serve(self) -> None:
         while self._open:
             for key, mask in self._selector.select(self._patience()):
-                self._ready(key.fileobj, mask)
+                self._ready(key, mask)
             now = time.monotonic()
             while self._timers and self._timers[0][0] <= now:
                 way = heapq.heappop(self._timers)[2]
@@ -183,17 +183,17 @@ class Proxy:
     def _patience(self) -> float | None:
         return max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None
 
-    def _ready(self, one: Any, mask: int) -> None:
-        if one is self._woken:
+    def _ready(self, key: selectors.SelectorKey, mask: int) -> None:
+        if key.fileobj is self._woken:
             self._woken.recv(4096)
             with self._lock:
                 jobs, self._jobs = self._jobs, []
             for job in jobs:
                 job()
-        elif one is self._listener:
+        elif key.fileobj is self._listener:
             self._accept()
-        else:
-            self._move(one, mask)
+        elif key.data in self._links:  # not ended by what was handled before it
+            self._move(key.fileobj, key.data, mask)
 
     def _listen(self) -> None:
         self._listener.listen(1024)
@@ -267,11 +267,7 @@ class Proxy:
         elif known is not None and known.events != mask:
             self._selector.modify(one, mask, link)
 
-    def _move(self, one: socket.socket, mask: int) -> None:
-        key = self._selector.get_map().get(one)
-        if key is None:
-            return  # ended by what was handled before it
-        link: _Link = key.data
+    def _move(self, one: Any, link: _Link, mask: int) -> None:
         incoming, outgoing = link.ways if one is link.client else link.ways[::-1]
         try:
             if mask & selectors.EVENT_WRITE:

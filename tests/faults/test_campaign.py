@@ -1,0 +1,52 @@
+"""Nothing lost, nothing twice: processes of a real pipeline are killed at random moments, and the checker judges.
+
+The full set is run by hand: ``python -m tests.faults.lab.campaign --rounds 300 --events 200000`` (see ``make soak``).
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.faults.lab.campaign import Campaign, Outcome, Plan
+from tests.faults.lab.checker import shown
+from tests.faults.lab.hubs import SqliteHub
+from tests.faults.lab.killer import chosen_seed
+
+
+@contextmanager
+def played(plan: Plan, folder: Path, environment: Mapping[str, str], mutant: str | None = None) -> Iterator[Outcome]:
+    hubs = SqliteHub(folder, environment, mutant=mutant)
+    with closing(Campaign(plan, hubs, folder, environment)) as campaign:
+        yield campaign.play()
+
+
+def test_kills_at_random_moments_lose_and_repeat_nothing(tmp_path: Path, environment: Mapping[str, str]) -> None:
+    plan = Plan(rounds=5, events=150, seed=chosen_seed())
+    with played(plan, tmp_path, environment) as outcome:
+        assert not outcome.findings, f"seed {plan.seed}: {shown(outcome.findings)}"
+        assert sum(outcome.kills.values()) >= plan.rounds
+        assert outcome.stored == plan.rounds * (plan.events + 3)  # its start, its turn and its end
+
+
+#: Strikes while events flow in many small pieces: some are acknowledged, and some on their way, at any moment.
+FLOW = {"rounds": 2, "events": 120, "pieces": 40, "pause_s": 0.01, "within_s": 0.3, "in_flow": True, "lines": False}
+
+
+@pytest.mark.parametrize(
+    ("mutant", "targets", "kinds"),
+    [
+        ("early-acknowledgement", ["hub"], {"lost"}),
+        ("no-sequence-check", ["publisher"], {"repeated"}),
+        ("cursor-skips-one", ["hub"], {"undeclared"}),
+        ("slow-commit", ["hub", "publisher"], set()),
+    ],
+)
+def test_the_checker_finds_what_is_broken_and_nothing_else(
+    tmp_path: Path, environment: Mapping[str, str], mutant: str, targets: list[str], kinds: set[str]
+) -> None:
+    plan = Plan(seed=chosen_seed(), targets=targets, patience_s=3.0, **FLOW)
+    with played(plan, tmp_path, environment, mutant) as outcome:
+        found = {finding.kind for finding in outcome.findings}
+        assert kinds <= found if kinds else not found, f"seed {plan.seed}: {shown(outcome.findings)}"
