@@ -57,8 +57,8 @@ class Subscription(Generic[Peer]):
     def __init__(self, peer: Peer, manner: Manner) -> None:
         # given
         self.peer = peer
-        self.manner = manner
         # changing
+        self.manner = manner  # replaced by an equal one
         self.cursor: Cursor[Peer] | None = None  # None while blocked
         self.position = 0
         self.scanned = 0
@@ -362,6 +362,7 @@ class Hub(Generic[Peer]):
         family = self._families.get(manner)
         if family is None:
             family = self._families[manner] = _Family(manner, {})
+        subscription.manner = family.manner  # one for all, however many there are
         cursor = family.cursors.get((position, scanned))
         if cursor is None:
             cursor = family.cursors[position, scanned] = Cursor(family, position, scanned, {})

@@ -12,7 +12,7 @@ import msgspec
 from agentpipe.embedded import with_events
 from agentpipe.errors import ProtocolError
 from agentpipe.event import JSON, decode
-from agentpipe.history import Filter, Position
+from agentpipe.history import EVERYTHING, Filter, Position
 from agentpipe.store import Sender
 from agentpipe.wire import FILTER_LISTS, MAX_MESSAGE_BYTES, SubscriptionId
 
@@ -244,7 +244,8 @@ def _filter(found: Mapping[str, JSON]) -> Filter:
         if not isinstance(wanted, bool):
             raise ProtocolError("bad_message", f"subscribe: `{preference}` must be true or false")
         without.update(() if wanted else types)
-    return Filter(**lists, without=frozenset(without))
+    asked = Filter(**lists, without=frozenset(without))
+    return EVERYTHING if asked.everything else asked
 
 
 def _names(field: str, found: JSON) -> frozenset[str]:

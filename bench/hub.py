@@ -56,9 +56,16 @@ def _port(ready: Path, process: "subprocess.Popen[bytes]") -> int:
     raise RuntimeError("the hub did not start")
 
 
-def connect(port: int, path: str = "/ws", token: str | None = TOKEN) -> socket.socket:
-    """Upgrade a plain socket to a WebSocket; what comes after the handshake is left to the caller."""
-    link = socket.create_connection(("127.0.0.1", port))
+def connect(
+    port: int, path: str = "/ws", token: str | None = TOKEN, *, receive_bytes: int | None = None
+) -> socket.socket:
+    """Upgrade a plain socket to a WebSocket; what comes after the handshake is left to the caller. *receive_bytes* is
+    what the kernel keeps for it unread.
+    """
+    link = socket.socket()
+    if receive_bytes is not None:
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+    link.connect(("127.0.0.1", port))
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     key = base64.b64encode(os.urandom(16)).decode()
     bearer = f"Authorization: Bearer {token}\r\n" if token else ""

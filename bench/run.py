@@ -13,7 +13,19 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.measure import Answer
 
-QUESTIONS = ("startup", "hook", "passthrough", "parsing", "running", "pipe", "publishing", "fanout", "latency")
+QUESTIONS = (
+    "startup",
+    "hook",
+    "passthrough",
+    "parsing",
+    "running",
+    "pipe",
+    "publishing",
+    "fanout",
+    "latency",
+    "recovery",
+    "memory",
+)
 RESULTS = Path(__file__).resolve().parent / "results"
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -185,6 +186,17 @@ def test_what_is_encoded_decodes_to_the_same(value: Any) -> None:
     line.decode()
     assert same(decode(line), value)
     assert same(json.loads(line), value)
+
+
+def test_what_is_encoded_takes_no_more_memory_than_its_bytes() -> None:
+    """orjson's own result keeps all that was reserved for it: 8 KB for a string of 1,000 characters."""
+    tracemalloc.start()
+    try:
+        kept = [module.encode({"text": "x" * 1000}) for _ in range(100)]
+        size, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert size < 100 * 1200, [size, len(kept)]
 
 
 def test_deep_values_are_encoded_too() -> None:
