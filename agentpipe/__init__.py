@@ -10,15 +10,39 @@ TYPE_CHECKING = False  # what type checkers take as True whatever it says
 if TYPE_CHECKING:
     from typing import Any
 
+    from agentpipe.errors import AgentpipeError, AuthError, HubUnreachable, ProtocolError
     from agentpipe.event import Event
+    from agentpipe.following import Gap
+    from agentpipe.io.subscription import Subscription
 
-__all__ = ["Event", "__version__"]
+__all__ = [
+    "AgentpipeError",
+    "AuthError",
+    "Event",
+    "Gap",
+    "HubUnreachable",
+    "ProtocolError",
+    "Subscription",
+    "__version__",
+]
+
+
+#: Where the names are.
+_HOMES = {
+    "AgentpipeError": "agentpipe.errors",
+    "AuthError": "agentpipe.errors",
+    "Event": "agentpipe.event",
+    "Gap": "agentpipe.following",
+    "HubUnreachable": "agentpipe.errors",
+    "ProtocolError": "agentpipe.errors",
+    "Subscription": "agentpipe.io.subscription",
+}
 
 
 def __getattr__(name: str) -> "Any":
     """The public names that are not here yet."""
-    if name != "Event":
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from agentpipe.event import Event
+    import importlib
 
-    return Event
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -1,13 +1,27 @@
-"""A reader of the log: what it takes, what it asks for, when it ends."""
+"""A reader of the log: what it prints, how it filters, when it ends. Its rules are in tests/clients/cases.json."""
 
 import json
+import random
 
 import pytest
 
+from agentpipe.backoff import CEILING_S, ceiling
 from agentpipe.errors import AuthError, ProtocolError
-from agentpipe.following import Following, since
-from agentpipe.history import EVERYTHING, Filter
+from agentpipe.event import encode
+from agentpipe.following import Batch, Following, Gap, since
+from agentpipe.history import EVERYTHING, Filter, Position
+from agentpipe.ndjson import join
 from agentpipe.wire import parse_hub_message
+
+
+def reader(start, wanted, *, endless, chance=lambda: 0.5, **more):
+    return Following(start, wanted, endless=endless, chance=chance, **more)
+
+
+def heard(following, message, at=0.0):
+    """The bytes of the events that the message brings, a line each."""
+    found = following.hear(message, at)
+    return b"".join(join(item.lines) for item in found if isinstance(item, Batch))
 
 
 def said(**fields):
@@ -32,10 +46,11 @@ def events(own_id, prev, pos, *lines):
 
 def connected(following, *, head=10, at=0, epoch="e"):
     """The hub welcomes and confirms; the subscription's id."""
-    following.hear(said(type="welcome", epoch=epoch, head=head))
+    heard(following, said(type="welcome", epoch=epoch, head=head))
     request = asked(following)[-1]
-    following.hear(
-        said(type="subscription_confirmed", id=request["id"], position={"epoch": epoch, "offset": at}, recovered=True)
+    heard(
+        following,
+        said(type="subscription_confirmed", id=request["id"], position={"epoch": epoch, "offset": at}, recovered=True),
     )
     return request["id"]
 
@@ -61,135 +76,61 @@ def test_what_names_no_place_is_refused(text):
 
 
 def test_events_are_the_bytes_that_were_published():
-    following = Following("start", EVERYTHING, endless=True)
+    following = reader("start", EVERYTHING, endless=True)
     own = connected(following)
-    assert following.hear(events(own, 0, 2, line(1), line(2))) == f"{line(1)}\n{line(2)}\n".encode()
+    assert heard(following, events(own, 0, 2, line(1), line(2))) == f"{line(1)}\n{line(2)}\n".encode()
     assert following.report()["position"] == "e:2"
 
 
 @pytest.mark.parametrize("endless", [True, False])
 def test_an_escaped_lone_surrogate_is_carried_as_it_is(endless):
     cut = '{"type":"t","run_id":"r","sequence":1,"payload":{"text":"\\ud83d"}}'
-    following = Following("start", Filter(runs=frozenset({"r"})), endless=endless)
+    following = reader("start", Filter(runs=frozenset({"r"})), endless=endless)
     own = connected(following, head=2)
-    assert following.hear(events(own, 0, 2, cut, line(2))) == f"{cut}\n{line(2)}\n".encode()
-
-
-def test_what_is_known_is_not_taken_twice():
-    following = Following("start", EVERYTHING, endless=True)
-    own = connected(following)
-    following.hear(events(own, 0, 2, line(1), line(2)))
-    assert following.hear(events(own, 0, 2, line(1), line(2))) == b""
-    assert asked(following) == []
-
-
-@pytest.mark.parametrize(("prev", "pos"), [(3, 5), (1, 5)])
-def test_events_that_do_not_start_where_we_stand_make_us_ask_again_from_there(prev, pos):
-    following = Following("start", EVERYTHING, endless=True)
-    own = connected(following)
-    following.hear(events(own, 0, 2, line(1), line(2)))
-    assert following.hear(events(own, prev, pos, line(4), line(5))) == b""
-    assert json.loads(following.requests[0]) == {"type": "unsubscribe", "id": own}
-    request = asked(following)[0]
-    assert request["since"] == {"epoch": "e", "offset": 2}
-    assert request["id"] != own
-    assert following.hear(events(own, 2, 3, line(3))) == b"", "what was on its way for the old one is not taken"
-    assert following.notes
-
-
-def test_a_new_connection_goes_on_from_the_position_also_when_nothing_was_seen_yet():
-    following = Following({"last": 5}, EVERYTHING, endless=True)
-    connected(following, at=7)
-    following.hear(said(type="welcome", epoch="e", head=10))
-    assert len(following.requests) == 1, "there is nothing to unsubscribe on a new connection"
-    assert asked(following)[0]["since"] == {"epoch": "e", "offset": 7}
-
-
-def test_empty_events_move_the_position():
-    following = Following("start", Filter(types=frozenset({"error"})), endless=True)
-    own = connected(following)
-    assert following.hear(events(own, 0, 8)) == b""
-    assert following.report()["position"] == "e:8"
-
-
-def test_a_declared_hole_is_counted_said_and_passed():
-    following = Following("start", EVERYTHING, endless=True)
-    own = connected(following)
-    following.hear(
-        parse_hub_message(f'{{"type":"gap","id":{own},"from":1,"to":6,"count":6,"reason":"evicted"}}'.encode())
-    )
-    assert following.missed == 6
-    assert "6 events are missing" in following.notes[0]
-    assert following.hear(events(own, 6, 7, line(7))) != b""
-
-
-def test_another_log_is_not_said_to_miss_nothing():
-    following = Following("start", EVERYTHING, endless=True)
-    own = connected(following)
-    following.hear(parse_hub_message(b'{"type":"gap","id":%d,"from":0,"to":0,"count":null,"reason":"epoch"}' % own))
-    assert following.notes[0].startswith("the log is another one than before")
-
-
-def test_being_behind_for_a_whole_interval_in_which_nothing_came_makes_us_ask_again():
-    following = Following("start", EVERYTHING, endless=True)
-    own = connected(following)
-    following.hear(events(own, 0, 2, line(1), line(2)))
-    following.hear(said(type="heartbeat", head=3))
-    assert asked(following) == [], "it may be on its way"
-    following.hear(said(type="heartbeat", head=3))
-    assert asked(following)[0]["since"] == {"epoch": "e", "offset": 2}
-
-
-def test_at_the_head_heartbeats_change_nothing():
-    following = Following("start", EVERYTHING, endless=True)
-    own = connected(following)
-    following.hear(events(own, 0, 2, line(1), line(2)))
-    for _ in range(3):
-        following.hear(said(type="heartbeat", head=2))
-    assert asked(following) == []
+    assert heard(following, events(own, 0, 2, cut, line(2))) == f"{cut}\n{line(2)}\n".encode()
 
 
 def test_without_following_it_ends_at_the_head_of_the_first_welcome():
-    following = Following("start", EVERYTHING, endless=False)
+    following = reader("start", EVERYTHING, endless=False)
     own = connected(following, head=2)
     assert not following.done
-    following.hear(events(own, 0, 2, line(1), line(2)))
+    heard(following, events(own, 0, 2, line(1), line(2)))
     assert following.done
 
 
 def test_without_following_an_empty_log_is_read_at_once():
-    following = Following("start", EVERYTHING, endless=False)
+    following = reader("start", EVERYTHING, endless=False)
     connected(following, head=0)
     assert following.done
 
 
 def test_without_following_a_log_that_was_replaced_meanwhile_is_read_to_its_own_head():
-    following = Following("start", EVERYTHING, endless=False)
+    following = reader("start", EVERYTHING, endless=False)
     own = connected(following, head=5)
-    following.hear(events(own, 0, 2, line(1), line(2)))
+    heard(following, events(own, 0, 2, line(1), line(2)))
     own = connected(following, head=3, at=0, epoch="f")
     assert not following.done
-    following.hear(events(own, 0, 3, line(1), line(2), line(3)))
+    heard(following, events(own, 0, 3, line(1), line(2), line(3)))
     assert following.done
 
 
 def test_without_following_the_filter_is_applied_here_so_that_the_head_is_reached_without_a_heartbeat():
-    following = Following("start", Filter(types=frozenset({"error"})), endless=False)
-    following.hear(said(type="welcome", epoch="e", head=3))
+    following = reader("start", Filter(types=frozenset({"error"})), endless=False)
+    heard(following, said(type="welcome", epoch="e", head=3))
     request = asked(following)[0]
     assert "filter" not in request
-    following.hear(said(type="subscription_confirmed", id=request["id"], position={"epoch": "e", "offset": 0}))
-    printed = following.hear(events(request["id"], 0, 3, line(1), line(2, "error"), line(3)))
+    heard(following, said(type="subscription_confirmed", id=request["id"], position={"epoch": "e", "offset": 0}))
+    printed = heard(following, events(request["id"], 0, 3, line(1), line(2, "error"), line(3)))
     assert printed == f"{line(2, 'error')}\n".encode()
     assert following.done
 
 
 def test_the_last_n_that_match_are_found_by_the_hub_and_read_from_there():
-    following = Following({"last": 2}, Filter(runs=frozenset({"r"})), endless=False)
-    following.hear(said(type="welcome", epoch="e", head=9))
+    following = reader({"last": 2}, Filter(runs=frozenset({"r"})), endless=False)
+    heard(following, said(type="welcome", epoch="e", head=9))
     first = asked(following)[0]
     assert (first["since"], first["filter"]) == ({"last": 2}, {"runs": ["r"]})
-    following.hear(said(type="subscription_confirmed", id=first["id"], position={"epoch": "e", "offset": 6}))
+    heard(following, said(type="subscription_confirmed", id=first["id"], position={"epoch": "e", "offset": 6}))
     second = asked(following)[0]
     assert second["since"] == {"epoch": "e", "offset": 6}
     assert "filter" not in second
@@ -197,8 +138,8 @@ def test_the_last_n_that_match_are_found_by_the_hub_and_read_from_there():
 
 def test_following_leaves_the_filter_to_the_hub():
     wanted = Filter(runs=frozenset({"b", "a"}), types=frozenset({"error"}))
-    following = Following("live", wanted, endless=True)
-    following.hear(said(type="welcome", epoch="e", head=3))
+    following = reader("live", wanted, endless=True)
+    heard(following, said(type="welcome", epoch="e", head=3))
     assert asked(following)[0] == {
         "type": "subscribe",
         "id": 1,
@@ -209,6 +150,74 @@ def test_following_leaves_the_filter_to_the_hub():
 
 @pytest.mark.parametrize(("code", "kind"), [("forbidden", AuthError), ("bad_message", ProtocolError)])
 def test_a_refused_subscription_ends_it(code, kind):
-    following = Following("start", EVERYTHING, endless=True, url="ws://h")
+    following = reader("start", EVERYTHING, endless=True)
+    following.url = "ws://h"
+    following.hear(said(type="welcome", epoch="e", head=0), 0.0)
     with pytest.raises(kind, match="no, thanks"):
-        following.hear(said(type="error", code=code, message="no, thanks"))
+        following.hear(said(type="error", code=code, message="no, thanks"), 0.0)
+
+
+def hole(own_id, first, last, count, reason="evicted"):
+    return parse_hub_message(
+        encode({"type": "gap", "id": own_id, "from": first, "to": last, "count": count, "reason": reason})
+    )
+
+
+def test_a_declared_hole_is_counted_and_said():
+    following = reader("start", EVERYTHING, endless=True)
+    own = connected(following)
+    (gap,) = following.hear(hole(own, 1, 6, 4), 0.0)
+    assert gap == Gap(1, 6, 4, "evicted")
+    assert str(gap) == "4 events are missing (offsets 1 to 6): evicted"
+    following.hear(hole(own, 7, 7, 1), 0.0)
+    report = following.report()
+    assert (report["missed"], report["gaps"], report["position"]) == (5, 2, "e:7")
+
+
+def test_another_log_is_not_said_to_miss_nothing():
+    assert str(Gap(0, 0, None, "epoch")).startswith("the log is another one than before")
+
+
+def test_without_following_it_does_not_end_before_a_hole_is_told():
+    following = reader(since("e:1"), EVERYTHING, endless=False)
+    following.hear(said(type="welcome", epoch="e", head=9), 0.0)
+    own = asked(following)[0]["id"]
+    following.hear(
+        said(type="subscription_confirmed", id=own, position={"epoch": "e", "offset": 9}, recovered=False), 0.0
+    )
+    assert following.owes
+    assert not following.done
+    assert following.hear(hole(own, 2, 9, 8), 0.0) == [Gap(2, 9, 8, "evicted")]
+    assert following.done
+
+
+def test_within_a_batch_the_position_is_exact_where_every_offset_has_its_line():
+    whole = Batch([b"a", b"b", b"c"], 7, Position("e", 10))
+    assert [whole.behind(index).offset for index in range(3)] == [8, 9, 10]
+    sparse = Batch([b"a", b"b"], 7, Position("e", 10))
+    assert [sparse.behind(index).offset for index in range(2)] == [7, 10]
+
+
+def test_asking_again_has_full_jitter_under_a_doubling_ceiling():
+    """Every wait is spread evenly between nothing and the ceiling of its attempt."""
+    chance = random.Random(1).random
+    waits = {}
+    for _ in range(400):
+        following = reader({"last": 4}, EVERYTHING, endless=True, chance=chance)
+        following.hear(said(type="welcome", epoch="e", head=9), 0.0)
+        at = 0.0
+        for attempt in range(1, 8):
+            own = asked(following)[-1]["id"]
+            following.hear(said(type="error", code="unavailable", message="full", in_reply_to=own), at)
+            assert not following.requests, "not at once"
+            waits.setdefault(attempt, []).append(following.deadline - at)
+            following.wake(following.deadline - 1e-6)
+            assert not following.requests, "not before it is time"
+            at = following.deadline
+            following.wake(at)
+    for attempt, found in waits.items():
+        top = ceiling(attempt)
+        assert 0 <= min(found) < 0.05 * top
+        assert 0.95 * top < max(found) <= top
+        assert 0.45 * top < sum(found) / len(found) < 0.55 * top
+    assert ceiling(7) == CEILING_S

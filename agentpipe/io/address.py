@@ -55,12 +55,19 @@ class Address:
         return {"ca_certs": self.ca_file} if self.ca_file else {}
 
 
-def address(url: str, *, token_file: str | None = None, ca_file: str | None = None, insecure: bool = False) -> Address:
+def address(
+    url: str,
+    *,
+    token: str | None = None,
+    token_file: str | None = None,
+    ca_file: str | None = None,
+    insecure: bool = False,
+) -> Address:
     """Read a hub's URL: ``ws://``, ``wss://``, ``http://``, ``https://`` or ``host:port``; the path is ``/ws`` unless
     given. Raises OptionError when it is none, InputMissing when a file that was named is not there.
 
-    The token is read from *token_file*, else from the file that ``AGENTPIPE_TOKEN_FILE`` names, else, for a hub on
-    this machine, from the account's own file.
+    The token is *token*, which a program has from elsewhere than its command line, else read from *token_file*, else
+    from the file that ``AGENTPIPE_TOKEN_FILE`` names, else, for a hub on this machine, from the account's own file.
     """
     parts = _parts(url)
     scheme, host = _SCHEMES[parts.scheme], parts.hostname or ""
@@ -74,7 +81,7 @@ def address(url: str, *, token_file: str | None = None, ca_file: str | None = No
         f"{scheme}://{shown_host}:{port}{path}{query}",
         host,
         port,
-        _token(token_file, local=_is_loopback(host)),
+        token if token is not None else _token(token_file, local=_is_loopback(host)),
         ca_file,
         insecure,
     )

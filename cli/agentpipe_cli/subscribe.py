@@ -25,6 +25,7 @@ class SubscribeOptions(HubOptions):
         "[default: live, or start with --no-follow]",
         metavar="start|live|last:N|EPOCH:OFFSET",
     )
+    accumulate: bool = option(False, "Take neighbouring pieces of one text as one event, where they wait together.")
     follow: bool = option(True, "Wait for more at the end of the log, or end there.", name="--follow/--no-follow")
     connect_timeout: float = option(10.0, "Wait so long for the hub at the start.", unit="duration", minimum=0)
     stats: bool = option(False, "Print counts as one JSON line on stderr at the end.")
@@ -38,26 +39,29 @@ class SubscribeOptions(HubOptions):
 agentpipe subscribe ws://127.0.0.1:8765
 agentpipe subscribe --no-follow --run 7f3a ws://127.0.0.1:8765 > run.ndjson
 agentpipe subscribe --since last:100 --type agent_tool_call,error hub.example
+agentpipe subscribe --since start --accumulate hub-a.example hub-b.example
 
-One event a line, the same bytes that were published. After a lost connection it goes on where it stopped; what the
-hub has meanwhile dropped is said on stderr and counted.""",
+One event a line, the same bytes that were published. After a lost connection it goes on where it stopped, at the next
+of several hubs of one log; what the hub has meanwhile dropped is said on stderr and counted.""",
 )
-@click.argument("url", metavar="URL")
-def subscribe(options: SubscribeOptions, url: str) -> int:
+@click.argument("urls", metavar="URL...", nargs=-1, required=True)
+def subscribe(options: SubscribeOptions, urls: tuple[str, ...]) -> int:
     """Print until the end."""
-    from agentpipe.following import Following, since
+    from agentpipe.following import since
     from agentpipe.history import Filter
     from agentpipe.io.address import address
+    from agentpipe.io.follower import following
     from agentpipe.io.subscribe import Subscriber
 
-    hub = address(url, token_file=options.token_file, ca_file=options.ca_file, insecure=options.insecure)
+    given = {"token_file": options.token_file, "ca_file": options.ca_file}
+    hubs = [address(url, insecure=options.insecure, **given) for url in urls]
     try:
         start = since(options.since or ("live" if options.follow else "start"))
     except ValueError as error:
         raise click.UsageError(f"--since: {error}") from None
     wanted = Filter(runs=frozenset(options.run), agents=frozenset(options.agent), types=frozenset(options.type))
-    following = Following(start, wanted, endless=options.follow, url=str(hub))
-    subscriber = Subscriber(hub, following, connect_timeout=options.connect_timeout, warn=warn)
+    reader = following(start, wanted, endless=options.follow, accumulate=options.accumulate)
+    subscriber = Subscriber(hubs, reader, connect_timeout=options.connect_timeout, warn=warn)
     signal = subscriber.run()
     if options.stats:
         warn(json.dumps({"stage": "subscribe", **subscriber.report()}, separators=(",", ":")))
