@@ -9,11 +9,12 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from agentpipe.errors import OutputError
 from agentpipe.event import JSON, Event, decode, encode
 from agentpipe.history import Log, Page
 from agentpipe.missing import Account
 
-__all__ = ["Commit", "Sender", "SharedStore", "Standing", "Store", "StoreConflict"]
+__all__ = ["Commit", "ContinuityLost", "Sender", "SharedStore", "Standing", "Store", "StoreConflict"]
 
 
 class Sender(NamedTuple):
@@ -73,6 +74,12 @@ class StoreConflict(Exception):
         self.known = known
 
 
+class ContinuityLost(OutputError):
+    """The log is no longer the one that was opened: entries that were seen in it are gone. It has a new epoch, and what
+    is known of it has to be read anew.
+    """
+
+
 class Store(Protocol):
     """The writing half of a log, used by one thread. Every call may raise OutputError: then nothing is known about
     what was under way, and the caller reads the standings anew.
@@ -121,7 +128,9 @@ class SharedStore(Store, Protocol):
     """A store that other hubs write to as well: what they and we stored is heard of by following it."""
 
     def follow(self, offset: int, limit_bytes: int, timeout_s: float) -> Page:
-        """The entries after *offset*, as soon as there are some; an empty page after *timeout_s*."""
+        """The entries after *offset*, as soon as there are some; an empty page after *timeout_s*. Asked on a thread of
+        its own. Raises ContinuityLost; any other OutputError passes: ask again.
+        """
         ...
 
 
