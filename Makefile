@@ -3,11 +3,12 @@ VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed
 .DEFAULT_GOAL := help
-.PHONY: help install page packages run test check bench format man clean
+.PHONY: help install page packages run test soak check bench format man clean
 
 help:
 	@echo "make run     play the sample session into a hub and serve the dashboard (ONCE=1: end with a summary)"
 	@echo "make test    install what is needed and run every test"
+	@echo "make soak    an hour of kill -9 over real pipelines, judged (MINUTES=…; AGENTPIPE_SEED=… plays strikes again)"
 	@echo "make check   format, lint, types, layers, docs and manual up to date"
 	@echo "make bench   all benchmarks, JSON and a table into bench/results/"
 	@echo "make format  format and fix what can be fixed"
@@ -33,6 +34,9 @@ run: page
 
 test: page packages
 	$(PY) -m pytest $(ARGS)
+
+soak: install
+	$(PY) -m tests.faults.lab.campaign --minutes $(or $(MINUTES),60) $(ARGS)
 
 check: install packages
 	$(VENV)/bin/ruff format --check .

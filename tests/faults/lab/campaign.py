@@ -12,6 +12,7 @@ at the head of the log; what then is missing anywhere is a finding, never a matt
 import argparse
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import sys
@@ -35,6 +36,10 @@ PATIENCE_S = 120.0
 #: A fault of a proxy holds so long, then the line is well again.
 FAULT_S = 0.3
 
+#: What may be killed of the pipeline; the rest falls down with it. Not `run`: its end is the end of the run for those
+#: who read it, and what comes after a run's end is none of it.
+_STAGES = {"publisher": "publish", "buffer": "buffer", "parse": "parse"}
+
 #: What may happen to the lines meanwhile; `_apply` knows the words.
 LINE_FAULTS = tuple(
     Strike(0.0, line, how)
@@ -48,7 +53,7 @@ LATE = 0.4
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a campaign is to do. *targets* are killed, of ``publisher``, ``buffer`` and the hubs' own names;
+    """What a campaign is to do. *targets* are killed, of ``publisher``, ``buffer``, ``parse`` and the hubs' own names;
     *most* times a round, *within_s* of its start, or, with *in_flow*, of the moment in which its first event is stored.
     *pause_s* lies between the *pieces* that the agent prints.
     """
@@ -56,7 +61,7 @@ class Plan:
     rounds: int
     events: int  # marked lines a round
     seed: int
-    targets: Sequence[str] = ("publisher", "buffer", "hub")
+    targets: Sequence[str] = ("publisher", "buffer", "parse", "hub")
     most: int = 2
     within_s: float = 1.2
     in_flow: bool = False
@@ -108,8 +113,7 @@ class Campaign:
         self._killer = Killer(
             {
                 **hubs.targets,
-                "publisher": Target(lambda: self._pids("publish")),
-                "buffer": Target(lambda: self._pids("buffer")),
+                **{name: Target(functools.partial(self._pids, stage)) for name, stage in _STAGES.items()},
             }
         )
         # changing
@@ -196,7 +200,7 @@ class Campaign:
 
     def _strike(self, strikes: Sequence[Strike]) -> None:
         struck = self._killer.strike([strike.target for strike in strikes if strike.how == "kill"])
-        if self._pipeline is not None and {"publisher", "buffer"} & set(struck):
+        if self._pipeline is not None and _STAGES.keys() & set(struck):
             self._pipeline.fall()
         for strike in strikes:
             if strike.how != "kill":
