@@ -11,13 +11,14 @@ door takes back what was believed.
 Exact with memory of one number a run and of the last ids, however long ago the repeat was sent.
 """
 
+import itertools
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from agentpipe.event import TERMINAL_TYPES, Event, decode, encode, peek, peek_lines
+from agentpipe.event import TERMINAL_TYPES, Event, decode, encode, make, peek, peek_lines
 from agentpipe.holes import numbers
-from agentpipe.missing import Account, Missing, declared_by
+from agentpipe.missing import DECLARE_AFTER_S, Account, Missing, Watch, declared_by
 from agentpipe.store import Commit, Sender, Standing
 
 __all__ = ["Admission", "Admitted", "Refusal", "splice"]
@@ -25,14 +26,17 @@ __all__ = ["Admission", "Admitted", "Refusal", "splice"]
 #: Ids kept to recognise repeats of gaps and of unnumbered events: far more than any publisher holds in flight.
 MAX_IDS = 100_000
 
-#: Whole numbers that every JSON reader keeps exact.
-MAX_SEQUENCE = 1 << 53
+#: The last whole number that every JSON reader keeps exact: an event beyond has no ``sequence`` (see `event.peek`).
+MAX_SEQUENCE = (1 << 53) - 1
 
 #: Ids are keys in memory and in the store.
 MAX_ID_LENGTH = 512
 
 #: What every reader can decode inside a message: decoders give up at about 1000, less what called them.
 MAX_DEPTH = 500
+
+#: Runs whose holes are declared in one commit: some milliseconds of work.
+MAX_DECLARED = 500
 
 _BRACKETS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[][{}]', re.DOTALL)
 
@@ -67,6 +71,7 @@ class Admission:
         # changing
         self._lasts: dict[str, int] = {}
         self._missing: dict[str, Missing] = {}
+        self._watch = Watch()
         self._senders: dict[str, Sender] = {}
         self._ids = dict.fromkeys(ids)
         self._new: list[Event] = []  # since the last `take`, as are the next two
@@ -82,7 +87,7 @@ class Admission:
     @property
     def waiting(self) -> bool:
         """Whether numbers are missing that may have to be declared; any thread may ask."""
-        return bool(self._missing)
+        return bool(self._watch) and bool(self._missing)
 
     def admit_lines(self, lines: Sequence[bytes], now: float, sender: Sender | None = None) -> Admitted:
         """Look at the lines of one batch that came at *now* (Unix seconds)."""
@@ -104,8 +109,8 @@ class Admission:
         """Look at the events of one batch; *indexes* are their places in what the publisher sent."""
         refused = [] if refused is None else refused
         indexes = range(len(events)) if indexes is None else indexes
-        if any(_nests_deeply(event.line) for event in events if len(event.line) > 2 * MAX_DEPTH):
-            events, indexes = _readable(events, indexes, refused)
+        if _may_be_unfit(events):
+            events, indexes = _fit(events, indexes, refused)
         runs = {event.run_id for event in events}
         if sender is not None and self._is_fenced(sender, runs):
             return Admitted(0, 0, [], {}, fenced=True)
@@ -120,14 +125,17 @@ class Admission:
         else:
             known = self._admit_each(events, indexes, refused, now)
         if sender is not None and len(self._new) > before:
-            self._note_sender(sender, runs)
+            self._senders.update(dict.fromkeys({event.run_id for event in self._new[before:]}, sender))
         new = len(events) - known - (len(refused) - turned_away)
         return Admitted(new, known, refused, {run_id: self.last(run_id) for run_id in runs})
 
-    def declare(self, now: float) -> None:
-        """Declare what is missing and has waited long enough."""
-        for run_id in [run_id for run_id, missing in self._missing.items() if missing.due(now)]:
-            self._declare(run_id, now)
+    def declare(self, now: float) -> bool:
+        """Declare what is missing and has waited long enough, of some runs; whether there may be more."""
+        late = self._watch.late(now - DECLARE_AFTER_S, MAX_DECLARED)
+        for run_id in late:
+            if run_id in self._missing:
+                self._declare(run_id, now, since=now - DECLARE_AFTER_S)
+        return len(late) == MAX_DECLARED
 
     def take(self, stamp: str = "") -> Commit:
         """Everything that was admitted since the last call."""
@@ -154,7 +162,7 @@ class Admission:
         if standing.last:
             self._lasts[run_id] = standing.last
         if standing.account is not None:
-            self._missing[run_id] = Missing(standing.account)
+            self._keep(run_id, Missing(standing.account))
         if standing.sender is not None:
             self._senders[run_id] = standing.sender
 
@@ -169,11 +177,6 @@ class Admission:
             if found is not None and found.id == sender.id and found.generation > sender.generation:
                 return True
         return False
-
-    def _note_sender(self, sender: Sender, runs: Iterable[str]) -> None:
-        for run_id in runs:
-            if run_id in self._before:  # something new came
-                self._senders[run_id] = sender
 
     def _admit_each(self, events: Sequence[Event], indexes: Sequence[int], refused: list[Refusal], now: float) -> int:
         """One by one; how many were known."""
@@ -213,22 +216,35 @@ class Admission:
         self._new.append(event)
 
     def _account_for(self, event: Event, last: int, sequence: int, now: float) -> None:
-        """Note the numbers that were skipped; declare them before the event that ends the run."""
-        missing = self._missing.get(event.run_id) or Missing()
+        """Note the numbers that were skipped, and those that *event* stands for; declare what is missing before the
+        event that ends the run.
+        """
+        run_id = event.run_id
+        missing = self._missing.get(run_id) or Missing()
         if sequence != last + 1:
-            missing.skip(last + 1, sequence - 1, event, numbers(event), now)
-        if missing:
-            self._missing[event.run_id] = missing
-        if event.type in TERMINAL_TYPES or missing.due(now):
-            self._declare(event.run_id, now)
+            missing.skip(last + 1, sequence - 1, event, now)
+        missing.declare(numbers(event), sequence)
+        missing.reach(sequence)
+        self._keep(run_id, missing)
+        if event.type in TERMINAL_TYPES or missing.crowded:
+            self._declare(run_id, now)
 
-    def _declare(self, run_id: str, now: float) -> None:
-        missing = self._missing.get(run_id)
-        declared = missing.take(run_id, now) if missing is not None else None
-        if not missing:
+    def _keep(self, run_id: str, missing: Missing) -> None:
+        """What is open of a run is now *missing*."""
+        if missing:
+            self._missing[run_id] = missing
+        else:
             self._missing.pop(run_id, None)
-        self._before.setdefault(run_id, self.last(run_id))
-        if declared is not None and declared.identity not in self._ids:
+        if missing.since is not None:
+            self._watch.add(run_id, missing.since)
+
+    def _declare(self, run_id: str, now: float, *, since: float | None = None) -> None:
+        missing = self._missing.get(run_id) or Missing()
+        declared = missing.take(run_id, now, since=since)
+        self._keep(run_id, missing)
+        if declared is not None:
+            declared = _unlike(declared, self._ids)
+            self._before.setdefault(run_id, self.last(run_id))
             self._remember(declared.identity)
             self._new.append(declared)
 
@@ -255,6 +271,9 @@ class Admission:
         problem = _problem(event)
         if problem:
             return problem
+        last = self.last(event.run_id)
+        if event.sequence is None and last >= MAX_SEQUENCE:
+            return "its run has no numbers left"
         own_id = event.event_id
         if own_id is None and event.sequence is not None:
             own_id = f"{event.run_id}:gap:{event.sequence}"  # a gap that forgot its id
@@ -262,10 +281,11 @@ class Admission:
             if own_id in self._ids or self._was_numbered(event, own_id):
                 return None
             self._remember(own_id)
-        last = self.last(event.run_id)
         if event.sequence is None:
             numbered = splice(event, last + 1)
             self._accept(numbered, last, last + 1, now)
+            if event.type == "gap":
+                self._heed(event, last + 1)
             return ""
         self._before.setdefault(event.run_id, last)
         self._new.append(event if event.event_id is not None else _named(event, own_id or ""))
@@ -276,10 +296,7 @@ class Admission:
         """What a publisher's own gap declares need not be declared by us."""
         missing = self._missing.get(event.run_id) or Missing()
         missing.declare(declared_by(event), last)
-        if missing:
-            self._missing[event.run_id] = missing
-        else:
-            self._missing.pop(event.run_id, None)
+        self._keep(event.run_id, missing)
 
     def _was_numbered(self, event: Event, own_id: str) -> bool:
         """An event without a number whose id is that of a number its run has had."""
@@ -295,13 +312,26 @@ class Admission:
             del self._ids[next(iter(self._ids))]
 
 
-def _readable(events: Sequence[Event], indexes: Sequence[int], refused: list[Refusal]) -> tuple[list[Event], list[int]]:
-    """The events that any reader can decode, and their places; the others are *refused*."""
-    pairs = list(zip(events, indexes, strict=True))
-    deep = {index for event, index in pairs if _nests_deeply(event.line)}
-    refused += [Refusal(index, "bad_event", f"it nests more than {MAX_DEPTH} deep") for index in sorted(deep)]
-    kept = [(event, index) for event, index in pairs if index not in deep]
-    return [event for event, _ in kept], [index for _, index in kept]
+def _may_be_unfit(events: Sequence[Event]) -> bool:
+    """A quick look, for most batches hold nothing of the kind."""
+    ids = [event.event_id for event in events if event.event_id is not None]
+    long = max([len(event.line) for event in events], default=0) > 2 * MAX_DEPTH
+    return long or (bool(ids) and (max(map(len, ids)) > MAX_ID_LENGTH or "\0" in "".join(ids)))
+
+
+def _fit(events: Sequence[Event], indexes: Sequence[int], refused: list[Refusal]) -> tuple[list[Event], list[int]]:
+    """The events that any reader can decode and any store can keep, and their places; the others are *refused*."""
+    kept: list[Event] = []
+    places: list[int] = []
+    for event, index in zip(events, indexes, strict=True):
+        deep = len(event.line) > 2 * MAX_DEPTH and _nests_deeply(event.line)
+        problem = f"it nests more than {MAX_DEPTH} deep" if deep else _bad_id(event.event_id or "")
+        if problem:
+            refused.append(Refusal(index, "bad_event", problem))
+        else:
+            kept.append(event)
+            places.append(index)
+    return kept, places
 
 
 def _nests_deeply(line: bytes) -> bool:
@@ -326,6 +356,18 @@ def splice(event: Event, sequence: int) -> Event:
     return peek(b"{" + added + event.line.lstrip()[1:].lstrip())
 
 
+def _unlike(declared: Event, ids: Collection[str]) -> Event:
+    """A gap of ours, under another id when a publisher has used its own for something else."""
+    own_id = declared.identity
+    if own_id not in ids:
+        return declared
+    other = next(name for n in itertools.count(2) if (name := f"{own_id}:{n}") not in ids)
+    return make(
+        "gap", declared.payload, run_id=declared.run_id, agent_id=declared.agent_id, sequence=declared.sequence,
+        at=declared.timestamp or "", work_id=declared.work_id, event_id=other,
+    )  # fmt: skip
+
+
 def _named(event: Event, event_id: str) -> Event:
     """The event with an id in front of its other fields."""
     return peek(b'{"event_id":%b,' % encode(event_id) + event.line.lstrip()[1:].lstrip())
@@ -335,10 +377,8 @@ def _problem(event: Event) -> str:
     """What forbids to take an event that is not the common kind; empty when nothing does."""
     if not event.type or not event.run_id:
         return "type and run_id must be strings that are not empty"
-    if len(event.run_id) > MAX_ID_LENGTH or len(event.event_id or "") > MAX_ID_LENGTH:
-        return f"run_id and event_id have at most {MAX_ID_LENGTH} characters"
-    if "\0" in event.run_id or "\0" in (event.event_id or ""):
-        return "run_id and event_id hold no NUL: a key of the store would end there"
+    if wrong := _bad_id(event.run_id) or _bad_id(event.event_id or ""):
+        return wrong
     if event.sequence is not None and not 0 < event.sequence <= MAX_SEQUENCE:
         return "sequence must be an integer from 1"
     if event.sequence is None and _IDS_IN_HEAD.search(event.line):
@@ -348,3 +388,10 @@ def _problem(event: Event) -> str:
         if "event_id" in envelope and event.event_id is None:
             return "event_id must be a string"
     return ""
+
+
+def _bad_id(text: str) -> str:
+    """Why *text* cannot be a key; empty when it can."""
+    if len(text) > MAX_ID_LENGTH:
+        return f"run_id and event_id have at most {MAX_ID_LENGTH} characters"
+    return "run_id and event_id hold no NUL: a key of the store would end there" if "\0" in text else ""

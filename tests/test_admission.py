@@ -1,6 +1,7 @@
 """An event enters the log once, in the order of its run's numbers."""
 
 import json
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -8,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentpipe.admission import MAX_DEPTH, MAX_ID_LENGTH, MAX_IDS, Admission, Refusal
+from agentpipe.admission import MAX_DECLARED, MAX_DEPTH, MAX_ID_LENGTH, MAX_IDS, Admission, Refusal
 from agentpipe.event import Event, encode, gap
 from agentpipe.holes import numbers as numbers_of
-from agentpipe.missing import DECLARE_AFTER_S, Account
+from agentpipe.holes import tidied
+from agentpipe.missing import DECLARE_AFTER_S, Account, without
 from agentpipe.store import Sender, Standing
 
 
@@ -121,6 +123,8 @@ def test_an_id_that_names_a_number_the_run_has_had_is_known():
         (b'{"type":"x","run_id":"r","sequence":null}', "bad_event", "sequence"),
         (line(event_id=5), "bad_event", "event_id"),
         (line("x" * (MAX_ID_LENGTH + 1), 1), "bad_event", "run_id and event_id"),
+        (line("ok", 2, event_id="x" * (MAX_ID_LENGTH + 1)), "bad_event", "run_id and event_id"),
+        (line("ok", 2, event_id="x\0y"), "bad_event", "NUL"),
         (b'{"type":"x","run_id":"\\ud800","sequence":1,"agent_id":5}', "bad_event", "type and run_id"),
     ],
 )
@@ -268,6 +272,96 @@ def test_a_gap_that_has_a_number_for_itself_is_no_hole():
     own = encode({"type": "gap", "run_id": "r", "sequence": 2, "event_id": "r:2", "payload": {"ranges": []}})
     door.look([line(sequence=1), own, line(sequence=3)])
     assert shown(door.look([ended(4)]).new) == [4]
+
+
+def test_what_a_merged_event_covers_behind_other_events_is_not_missing():
+    """Two texts that come at the same time and are merged: 1 and 3 are in 5, which follows 4 without a hole."""
+    door = Door()
+    door.look([line(sequence=2), line(sequence=4), line(sequence=5, covers=[[1, 1], [3, 3]])], now=0.0)
+    assert not door.waiting
+    door.look([line(sequence=7), line(sequence=9, covers=[[6, 6]])], now=0.0)
+    assert shown(door.look([ended(10)]).new) == [[[8, 8]], 10]
+
+
+def test_a_gap_without_a_number_declares_as_well():
+    door = Door()
+    door.look([line(sequence=1), line(sequence=5)])
+    bare = encode({"type": "gap", "run_id": "r", "payload": {"ranges": [[2, 4]]}})
+    assert [event.sequence for event in door.look([bare]).new] == [6]
+    assert shown(door.look([ended(7)]).new) == [7]
+
+
+def test_each_hole_has_its_own_time():
+    door = Door()
+    door.look([line(sequence=2)], now=0.0)
+    door.look([line(sequence=4)], now=4.0)
+    assert not door.declare(5.0)
+    assert shown(door.take().events) == [[[1, 1]]]
+    door.look([declared(3, 3)], now=6.0)
+    door.declare(60.0)
+    assert not door.take().events, "the publisher was in time"
+
+
+def test_a_gap_whose_id_a_publisher_has_used_is_declared_under_another():
+    door = Door()
+    door.look([line(sequence=1), line(event_id="r:gap:3-4"), line(sequence=5)])
+    door.declare(60.0)
+    (found,) = door.take().events
+    assert (found.identity, found.payload["ranges"]) == ("r:gap:3-4:2", [[3, 4]])
+
+
+def test_a_run_whose_numbers_are_used_up_takes_no_event_without_one():
+    door = Door({"r": Standing(2**53 - 1)})
+    (refusal,) = door.look([line()]).refused
+    assert "numbers" in refusal.message
+
+
+def test_an_older_connection_is_not_forgotten_for_another_publisher_that_brought_nothing_new():
+    door = Door()
+    old, new, other = Sender("p" * 16, 1), Sender("p" * 16, 2), Sender("q" * 16, 1)
+    door.admit_lines([line(sequence=1)], 0.0, new)
+    door.admit_lines([line(sequence=1), line("s", 1)], 0.0, other)
+    assert door.admit_lines([line(sequence=2)], 0.0, old).fenced
+
+
+def test_a_gap_of_thousands_of_ranges_costs_no_more_than_to_read_it():
+    """500 open ranges against 20,000: ten million steps, were each compared with each."""
+    door = Door()
+    door.look([line(sequence=number) for number in range(2, 1000, 2)])
+    ranges = [[number, number] for number in range(1001, 41_001, 2)]
+    hostile = encode({"type": "gap", "run_id": "r", "sequence": 1, "payload": {"ranges": ranges}})
+    started = time.process_time()
+    for number in range(3, 23, 2):
+        door.look([hostile.replace(b'"sequence":1', b'"sequence":%d' % number)])
+    assert time.process_time() - started < 2.0
+
+
+def test_many_runs_with_holes_are_declared_some_at_a_time_and_cost_nothing_while_they_wait():
+    door = Door()
+    count = 3 * MAX_DECLARED // 2
+    door.look([line(f"r{number}", 2) for number in range(count)], now=0.0)
+    started = time.process_time()
+    for _ in range(10_000):
+        assert not door.declare(1.0)
+    assert time.process_time() - started < 1.0
+    assert door.declare(60.0)
+    assert len(door.take().events) == MAX_DECLARED
+    assert not door.declare(60.0)
+    assert len(door.take().events) == count - MAX_DECLARED
+    assert not door.waiting
+
+
+spans = st.lists(st.tuples(st.integers(-3, 30), st.integers(0, 6)).map(lambda p: (p[0], p[0] + p[1])), max_size=8)
+
+
+@given(spans, spans)
+def test_a_set_of_numbers_less_another(some: list[tuple[int, int]], others: list[tuple[int, int]]):
+    def held(found: Sequence[tuple[int, int]]) -> set[int]:
+        return {n for first, last in found for n in range(first, last + 1)}
+
+    left = without(tidied(some), others)
+    assert held(left) == held(some) - held(others)
+    assert left == sorted(left)
 
 
 steps = st.lists(
