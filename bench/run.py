@@ -25,6 +25,7 @@ QUESTIONS = (
     "latency",
     "recovery",
     "memory",
+    "storm",
 )
 RESULTS = Path(__file__).resolve().parent / "results"
 
