@@ -11,42 +11,21 @@ place between the events.
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Generic, TypeVar
 
 from agentpipe import wire
-from agentpipe.accumulate import portion
-from agentpipe.event import Event, encode, peek_lines
-from agentpipe.history import EVERYTHING, Filter, MemoryLog, Page
+from agentpipe.event import Event, encode
+from agentpipe.history import Filter, MemoryLog, Page
 from agentpipe.merge import TEXT_TYPES
+from agentpipe.reading import Manner, Reading, Step
 
-__all__ = ["Cursor", "Delivery", "Hub", "Manner", "Subscription"]
-
-#: One delivery is at most about this much, so that a client that stalls just then costs no more than that.
-DELIVERY_BYTES = 48 * 1024
-
-#: What one step reads on: as many small events as a delivery can hold.
-STEP_EVENTS = 500
-
-#: Heads that are kept beside the window pin their lines: few large events are as much as many small ones.
-FRESH_BYTES = 1 << 20
+__all__ = ["Cursor", "Delivery", "Hub", "Subscription"]
 
 #: A subscription that takes its time for texts (`max_rate`) gets everything else within this.
 HURRY_S = 0.1
 
 Peer = TypeVar("Peer")
-
-
-class Manner(NamedTuple):
-    """What is the same for subscriptions that get the same bytes: the filter, the id as JSON, whether texts are
-    accumulated, and the events/s beyond which they are (None: no limit).
-    """
-
-    filter: Filter
-    id_json: bytes
-    accumulate: bool
-    max_rate: float | None
 
 
 class Subscription(Generic[Peer]):
@@ -106,15 +85,6 @@ class Delivery(Generic[Peer]):
         return self.cursor.members
 
 
-@dataclasses.dataclass(slots=True)
-class _Step:
-    """What one filter finds after one offset, shared by the families of a tick."""
-
-    packs: list[wire.Pack | wire.Gone]
-    scanned: int
-    rest: Page | None
-
-
 class Hub(Generic[Peer]):
     """The cursors of all subscriptions over one window. *oldest* is the offset before the first entry of the store
     behind it; None when there is no store.
@@ -128,9 +98,7 @@ class Hub(Generic[Peer]):
         self._families: dict[Manner, _Family[Peer]] = {}
         self._blocked: set[Subscription[Peer]] = set()
         self._wanted: list[Cursor[Peer]] = []
-        self._fresh: list[Event] = []  # the heads of the newest entries, so that following peeks nothing again
-        self._fresh_start = window.head
-        self._fresh_since = window.bytes_appended
+        self._reading = Reading(window)
         self._oldest = oldest or 0
         self._hurried = 0  # the offset of the newest entry that is no text: those over their rate wait less for it
         self._now = 0.0  # at the last tick
@@ -181,15 +149,10 @@ class Hub(Generic[Peer]):
 
     def announce(self, events: Sequence[Event]) -> None:
         """Append *events* to the window: they are stored, now they may be told."""
-        window = self._window
-        many = len(self._fresh) > STEP_EVENTS or window.bytes_appended - self._fresh_since > FRESH_BYTES
-        if many or self._fresh_start + len(self._fresh) != window.head:
-            self._fresh, self._fresh_start, self._fresh_since = [], window.head, window.bytes_appended
-        self._fresh += events
-        window.append_events(events)
+        self._reading.announce(events)
         for back, event in enumerate(reversed(events)):
             if event.type not in TEXT_TYPES:  # mostly the first that is looked at
-                self._hurried = window.head - back
+                self._hurried = self._window.head - back
                 break
 
     def evicted(self, oldest: int) -> None:
@@ -210,7 +173,7 @@ class Hub(Generic[Peer]):
         """One step of every cursor that is behind: what goes to whom. Each delivery is to be settled."""
         self._now = now
         head = self._window.head
-        steps: dict[tuple[Filter, bool, int], _Step] = {}
+        steps: dict[tuple[Filter, bool, int], Step] = {}
         deliveries: list[Delivery[Peer]] = []
         for family in tuple(self._families.values()):
             for cursor in tuple(family.cursors.values()):
@@ -282,7 +245,7 @@ class Hub(Generic[Peer]):
         return cursor.due if cursor.scanned >= self._hurried else cursor.latest
 
     def _advance(
-        self, cursor: Cursor[Peer], steps: dict[tuple[Filter, bool, int], _Step], deliveries: list[Delivery[Peer]]
+        self, cursor: Cursor[Peer], steps: dict[tuple[Filter, bool, int], Step], deliveries: list[Delivery[Peer]]
     ) -> None:
         start = cursor.scanned
         page = cursor.page
@@ -302,7 +265,7 @@ class Hub(Generic[Peer]):
         key = (manner.filter, manner.accumulate, start)
         step = steps.get(key)
         if step is None:
-            step = steps[key] = self._step(manner, start, None if inside else page)
+            step = steps[key] = self._reading.step(manner, start, None if inside else page)
         if step.packs:
             deliveries.append(_delivery(cursor, step))
             if manner.max_rate is not None:
@@ -312,50 +275,11 @@ class Hub(Generic[Peer]):
             cursor.page = step.rest
             self._move(cursor, cursor.position, step.scanned)
 
-    def _pace(self, cursor: Cursor[Peer], rate: float, step: _Step) -> None:
+    def _pace(self, cursor: Cursor[Peer], rate: float, step: Step) -> None:
         """Let what comes next gather for as long as *step* was worth; who is still behind does not wait."""
         count = sum(item.events for item in step.packs)
         wait = count / rate if step.scanned >= self._window.head else 0.0
         cursor.due, cursor.latest = self._now + wait, self._now + min(wait, HURRY_S)
-
-    def _step(self, manner: Manner, start: int, page: Page | None) -> _Step:
-        """What the filter finds after *start*, up to about one delivery."""
-        found = self._read(start, page)
-        packs: list[wire.Pack | wire.Gone] = []
-        size = 0
-        for item in self._packs(manner, found, whole=page is None):
-            size += item.size
-            if packs and size > DELIVERY_BYTES:
-                return _Step(packs, packs[-1].pos, page)
-            packs.append(item)
-        return _Step(packs, found.next, page)
-
-    def _packs(self, manner: Manner, found: Page, *, whole: bool) -> Iterable[wire.Pack | wire.Gone]:
-        """The messages that *found* becomes, one by one; nothing is gone of a page that is *whole*."""
-        if not whole and b"" in found.lines:
-            parts = (self._packs(manner, part, whole=True) if isinstance(part, Page) else (part,)
-                     for part in wire.divided(found))  # fmt: skip
-            return chain.from_iterable(parts)
-        everything = manner.filter is EVERYTHING or manner.filter.everything
-        if everything and not manner.accumulate:
-            return wire.pack(found, limit_bytes=DELIVERY_BYTES)
-        heads = self._heads(found)
-        picked = range(len(heads)) if everything else manner.filter.pick(heads)
-        if manner.accumulate:
-            return _accumulated(found, heads, picked)
-        return wire.pack(found, picked, limit_bytes=DELIVERY_BYTES)
-
-    def _read(self, start: int, page: Page | None) -> Page:
-        if page is None:
-            return self._window.since(start, STEP_EVENTS, 4 * DELIVERY_BYTES)
-        skipped = start - page.start
-        return Page(start, page.lines[skipped : skipped + STEP_EVENTS])
-
-    def _heads(self, page: Page) -> Sequence[Event]:
-        first = page.start - self._fresh_start
-        if first >= 0 and page.next <= self._fresh_start + len(self._fresh):
-            return self._fresh[first : first + len(page.lines)]
-        return peek_lines(page.lines)[0]
 
     def _place(self, subscription: Subscription[Peer], position: int, scanned: int) -> None:
         manner = subscription.manner
@@ -398,7 +322,7 @@ class Hub(Generic[Peer]):
             self._families.pop(family.manner, None)
 
 
-def _delivery(cursor: Cursor[Peer], step: _Step) -> Delivery[Peer]:
+def _delivery(cursor: Cursor[Peer], step: Step) -> Delivery[Peer]:
     """The step as frames for one family: the first message starts where its members are."""
     id_json = cursor.family.manner.id_json
     frames = []
@@ -423,14 +347,3 @@ def _gone(cursor: Cursor[Peer], last: int, rest: Page | None) -> Delivery[Peer]:
 def _passed_over(id_json: bytes, position: int, scanned: int) -> bytes:
     """A message without events, which moves the members on past what the filter left out; nothing if that is none."""
     return wire.frame(wire.events_message(id_json, position, scanned, b"")) if position < scanned else b""
-
-
-def _accumulated(page: Page, heads: Sequence[Event], picked: Sequence[int]) -> Iterator[wire.Pack]:
-    """The messages of the entries *picked*, with their texts joined."""
-    events = [heads[index] for index in picked]
-    start = 0
-    while start < len(events):
-        room = DELIVERY_BYTES - wire.ENVELOPE_BYTES
-        found = portion(events, start, limit_events=wire.MAX_EVENTS, limit_bytes=room)
-        yield wire.Pack(page.start + picked[found.next - 1] + 1, b",".join(found.lines), len(found.lines))
-        start = found.next

@@ -13,7 +13,8 @@ from agentpipe import wire
 from agentpipe.event import Event, encode, peek
 from agentpipe.history import EVERYTHING, Filter, MemoryLog, Page
 from agentpipe.holes import numbers
-from agentpipe.hub import DELIVERY_BYTES, Delivery, Hub, Subscription
+from agentpipe.hub import Delivery, Hub, Subscription
+from agentpipe.reading import DELIVERY_BYTES
 
 RUNS = "abc"
 
@@ -494,4 +495,4 @@ def test_large_events_are_not_kept_beside_the_window():
     hub = hub_of(MemoryLog("e", max_events=10_000, max_bytes=1 << 20))
     for number in range(1, 41):
         hub.announce([made("r", number, 1 << 18)])
-    assert sum(len(event.line) for event in hub._fresh) <= 2 << 20
+    assert sum(len(event.line) for event in hub._reading._fresh) <= 2 << 20

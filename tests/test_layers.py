@@ -52,6 +52,7 @@ ROWS = (
             "embedded",
             "following",
             "hub",
+            "reading",
             "request",
             "store",
             "wire",

@@ -30,6 +30,12 @@ def test_a_subscription_is_live_and_of_everything_unless_it_says_more():
     assert parsed({"type": "subscribe", "id": 1}) == request.Subscribe(1, Filter(), request.Since("live"))
 
 
+def test_a_subscription_may_ask_for_accumulated_text():
+    asked = parsed({"type": "subscribe", "id": 1, "accumulate": True, "max_rate": 50})
+    assert asked == request.Subscribe(1, Filter(), request.Since("live"), max_rate=50, accumulate=True)
+    assert "`accumulate` must be true or false" in refused({"type": "subscribe", "id": 1, "accumulate": 1})
+
+
 def test_the_filter_lists_are_understood():
     filter_ = {"runs": ["r"], "agents": ["a", "b"], "works": [], "types": ["error"]}
     found = parsed({"type": "subscribe", "id": "x", "filter": filter_, "snapshot": True, "max_rate": 50})

@@ -116,3 +116,37 @@ def test_a_filter_is_shown_by_what_it_restricts():
     assert encode(wire.limits()) == (
         b'{"max_events":20,"max_message_bytes":65536,"max_publish_bytes":1048576,"max_subscriptions":32}'
     )
+
+
+class TestSnapshots:
+    def test_a_small_one_is_one_message(self):
+        (told,) = wire.snapshots(Position("e", 7), [{"run_id": "r"}], [{"agent_id": "a"}])
+        assert json.loads(told) == {
+            "type": "snapshot", "position": {"epoch": "e", "offset": 7},
+            "runs": [{"run_id": "r"}], "agents": [{"agent_id": "a"}],
+        }  # fmt: skip
+        (empty,) = wire.snapshots(Position("e", 0), [], [])
+        assert json.loads(empty)["runs"] == []
+
+    @given(st.lists(st.integers(0, 9000), max_size=60), st.lists(st.integers(0, 9000), max_size=60))
+    def test_a_large_one_comes_in_parts_of_whole_states(self, runs: list[int], agents: list[int]):
+        states = [[{"id": f"{number}", "text": "x" * size} for number, size in enumerate(sizes)]
+                  for sizes in (runs, agents)]  # fmt: skip
+        told = wire.snapshots(Position("9f3a", 1 << 60), *states)
+        assert all(len(each) <= wire.MAX_MESSAGE_BYTES for each in told)
+        messages = [wire.parse_hub_message(each) for each in told]
+        assert [state for message in messages for state in message.runs or []] == states[0]
+        assert [state for message in messages for state in message.agents or []] == states[1]
+        assert {message.position for message in messages} == {Position("9f3a", 1 << 60)}
+        numbered = [(number, len(told)) for number in range(1, len(told) + 1)] if len(told) > 1 else [(None, None)]
+        assert [(message.part, message.parts) for message in messages] == numbered
+
+    def test_one_state_larger_than_a_message_goes_alone(self):
+        told = wire.snapshots(Position("e", 1), [{"a": 1}, {"b": "x" * 100_000}, {"c": 1}], [])
+        assert [len(wire.parse_hub_message(each).runs or []) for each in told] == [1, 1, 1]
+
+
+def test_a_page_is_divided_where_entries_are_gone():
+    found = list(wire.divided(Page(10, [b"a", b"", b"", b"b", b"c", b""])))
+    assert found == [Page(10, [b"a"]), wire.Gone(12, 13), Page(13, [b"b", b"c"]), wire.Gone(16, 16)]
+    assert wire.parse_hub_message(found[1].message(b'"x"')).count == 2  # type: ignore[union-attr]

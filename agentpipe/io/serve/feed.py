@@ -6,6 +6,7 @@ reading costs its cursor and at most about 64 KB; the rest is read again from th
 """
 
 import asyncio
+from collections import deque
 from typing import Any, Protocol
 
 from agentpipe.errors import OutputError
@@ -28,6 +29,10 @@ PATIENCE_S = 30.0
 #: A page read from the store for a client that is far behind: several deliveries, so that reads are few.
 PAGE_EVENTS = 1000
 PAGE_BYTES = 256 * 1024
+
+#: Pages that are read at once: the store is one disk, and what is read waits in memory to be told. The HTTP API has the
+#: other threads.
+READS = 4
 
 
 class Peer(Protocol):
@@ -67,6 +72,8 @@ class Feed:
         self._turn: asyncio.TimerHandle | None = None  # of those who are over their rate
         self._retry_s = RETRY_S
         self._reading: set[asyncio.Task[None]] = set()
+        self._waiting: dict[int, list[Cursor[Any]]] = {}  # who waits for the page after an offset
+        self._unread: deque[int] = deque()  # the offsets that nobody reads from yet
         self.bytes_written = 0
 
     def wake(self) -> None:
@@ -158,18 +165,44 @@ class Feed:
         self._stuck.pop(subscription, None)
 
     def _read(self, cursor: Cursor[Any]) -> None:
-        task = self._loop.create_task(self._supply(cursor))
-        self._reading.add(task)
-        task.add_done_callback(self._reading.discard)
+        """Read the page for *cursor*, and for all who want the same one meanwhile."""
+        waiting = self._waiting.setdefault(cursor.scanned, [])
+        waiting.append(cursor)
+        if len(waiting) == 1:
+            self._unread.append(cursor.scanned)
+            self._read_on()
 
-    async def _supply(self, cursor: Cursor[Any]) -> None:
+    def _read_on(self) -> None:
+        while self._unread and len(self._reading) < READS:
+            task = self._loop.create_task(self._supply(self._unread.popleft()))
+            self._reading.add(task)
+            task.add_done_callback(self._has_read)
+
+    def _has_read(self, task: asyncio.Task[None]) -> None:
+        self._reading.discard(task)
+        if not task.cancelled():
+            self._read_on()
+
+    async def _supply(self, offset: int) -> None:
         assert self._log is not None, "only a hub with a store asks for what is before its window"
+        if not any(cursor.members for cursor in self._waiting[offset]):
+            del self._waiting[offset]  # they have left before it was their turn
+            return
         try:
-            page = await asyncio.to_thread(self._log.since, cursor.scanned, PAGE_EVENTS, PAGE_BYTES)
+            page = await asyncio.to_thread(self._log.since, offset, PAGE_EVENTS, PAGE_BYTES)
         except OutputError:
-            for subscription in tuple(cursor.members):  # the disk fails: they come back later, from their position
+            self._send_away(self._waiting.pop(offset))
+            return
+        except Exception:
+            self._send_away(self._waiting.pop(offset))
+            raise
+        for cursor in self._waiting.pop(offset):
+            self._hub.supply(cursor, page)
+        self.wake()
+
+    def _send_away(self, cursors: list[Cursor[Any]]) -> None:
+        """The disk fails: they come back later, from their position."""
+        for cursor in cursors:
+            for subscription in tuple(cursor.members):
                 subscription.peer.dismiss(4200)
                 self._hub.leave(subscription)  # at once: who comes to this place meanwhile must not wait for nothing
-            return
-        self._hub.supply(cursor, page)
-        self.wake()

@@ -181,3 +181,24 @@ def test_an_id_that_the_store_would_cut_short_is_refused_alone(hub: Hub):
     assert (found["accepted"], [(each["index"], each["code"]) for each in found["refused"]]) == (
         2, [(1, "bad_event"), (3, "bad_event")],
     )  # fmt: skip
+
+
+def test_a_page_of_a_run_may_come_with_its_text_accumulated(hub: Hub):
+    def text(number: int, words: str, *, final: bool = False) -> bytes:
+        payload = {"message_id": "m", "index": 0, "text": words, "final": final}
+        return event(number, "joined", payload=payload)
+
+    lines = [
+        text(1, "a"),
+        text(2, "b"),
+        event(3, "joined", "agent_tool_call"),
+        text(4, "c"),
+        text(5, "abc", final=True),
+    ]
+    hub.json("api/events", b"\n".join(lines))
+    page = hub.json("api/runs/joined/events?accumulate=1")
+    shown = [(found["sequence"], found["payload"]["text"], found.get("covers")) for found in page["events"]]
+    assert shown == [(2, "ab", [[1, 1]]), (3, "", None), (5, "abc", [[4, 4]])]
+    plain = hub.json("api/runs/joined/events?accumulate=0")
+    assert [found["sequence"] for found in plain["events"]] == [1, 2, 3, 4, 5]
+    assert (page["next"], page["more"]) == (plain["next"], plain["more"])

@@ -1,13 +1,18 @@
 """The feed against transports that take as much as the test says: no sockets, but the real loop and the real hub."""
 
 import asyncio
+import threading
 from collections.abc import Coroutine
 from typing import Any
 
+import pytest
+
+from agentpipe.errors import OutputError
 from agentpipe.event import encode, peek
-from agentpipe.history import EVERYTHING, MemoryLog
+from agentpipe.history import EVERYTHING, MemoryLog, Page
 from agentpipe.hub import Hub
-from agentpipe.io.serve.feed import BUFFER_BYTES, Feed
+from agentpipe.io.clock import now
+from agentpipe.io.serve.feed import BUFFER_BYTES, READS, Feed
 
 
 class Transport:
@@ -125,6 +130,120 @@ def test_a_client_that_comes_back_reads_on_where_it_was():
             peer.transport.held = 0
             await asyncio.sleep(0.002)
         assert peer.transport.writes > 5
+        await feed.close()
+
+    run(work())
+
+
+class Store(MemoryLog):
+    """A log that notes what is read of it, and fails when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__("e", max_events=100_000, max_bytes=1 << 26)
+        self.reads: list[int] = []
+        self.at_once = 0
+        self.most_at_once = 0
+        self.failure: Exception | None = None
+        self._lock = threading.Lock()
+
+    def since(self, offset: int, limit: int, limit_bytes: int) -> Page:
+        with self._lock:
+            self.reads.append(offset)
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            if self.failure is not None:
+                raise self.failure
+            return super().since(offset, limit, limit_bytes)
+        finally:
+            with self._lock:
+                self.at_once -= 1
+
+
+async def settled(condition: Any) -> None:
+    for _ in range(4000):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    pytest.fail("it does not come to that")
+
+
+def behind_a_store(count: int) -> "tuple[Store, Hub[Peer]]":
+    """A store of *count* events of which the window has none."""
+    store = Store()
+    store.append_events(events(count, 100))
+    return store, Hub(MemoryLog("e", max_events=1000, max_bytes=1 << 20, head=count), oldest=0)
+
+
+def test_those_who_want_the_same_page_share_one_reading():
+    async def work() -> None:
+        store, hub = behind_a_store(100)
+        feed = Feed(hub, store, lambda: 0.0)
+        peers = [Peer() for _ in range(30)]
+        for number, peer in enumerate(peers):
+            hub.join(peer, number, EVERYTHING, 0)  # each under an id of its own
+        feed.wake()
+        await settled(lambda: all(peer.transport.writes for peer in peers))
+        assert store.reads == [0]
+        await feed.close()
+
+    run(work())
+
+
+def test_many_places_are_read_a_few_at_a_time_and_nobody_is_forgotten():
+    async def work() -> None:
+        store, hub = behind_a_store(100)
+        feed = Feed(hub, store, lambda: 0.0)
+        peers = [Peer() for _ in range(50)]
+        subscriptions = [hub.join(peer, 1, EVERYTHING, number) for number, peer in enumerate(peers)]
+        feed.wake()
+        await asyncio.sleep(0)
+        hub.leave(subscriptions[-1])  # before it is its turn: nothing is read for it
+        await settled(lambda: all(peer.transport.writes for peer in peers[:-1]))
+        assert sorted(store.reads) == list(range(49))
+        assert store.most_at_once <= READS
+        assert peers[-1].transport.writes == 0
+        await feed.close()
+
+    run(work())
+
+
+def test_a_store_that_fails_sends_its_readers_away_and_goes_on_with_the_next():
+    async def work() -> None:
+        store, hub = behind_a_store(100)
+        store.failure = OutputError("store", "gone")
+        feed = Feed(hub, store, lambda: 0.0)
+        unlucky = [Peer() for _ in range(10)]
+        for number, peer in enumerate(unlucky):
+            hub.join(peer, 1, EVERYTHING, number)
+        feed.wake()
+        await settled(lambda: all(peer.dismissed == [4200] for peer in unlucky))
+        store.failure = None
+        later = Peer()
+        hub.join(later, 1, EVERYTHING, 3)
+        feed.wake()
+        await settled(lambda: later.transport.writes)
+        await feed.close()
+
+    run(work())
+
+
+def test_who_is_over_its_rate_gets_its_turn_without_anything_happening():
+    async def work() -> None:
+        hub: Hub[Peer] = Hub(MemoryLog("e", max_events=1000, max_bytes=1 << 20))
+        feed = Feed(hub, None, now)
+        peer = Peer()
+        hub.join(peer, 1, EVERYTHING, 0, max_rate=20.0)
+        first, second, third = events(3)
+        hub.announce([first])
+        feed.wake()
+        await settled(lambda: peer.transport.writes == 1)
+        hub.announce([second])
+        feed.wake()
+        hub.announce([third])
+        feed.wake()
+        await settled(lambda: peer.transport.writes == 2)
+        assert hub.due is None
         await feed.close()
 
     run(work())

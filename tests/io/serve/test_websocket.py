@@ -274,3 +274,43 @@ def test_a_filter_with_half_a_character_is_confirmed_like_any_other(hub: Hub, co
     client.send({"type": "ping"})
     while b"pong" not in (text := client.socket.recv_data()[1]):
         assert text, "the connection was closed"
+
+
+def test_who_asks_gets_accumulated_text_and_the_others_the_lines_that_were_published(hub: Hub, connect: Connect):
+    writer, plain, late = connect(hub), connect(hub), connect(hub)
+    lines = [
+        event(number, "accumulated", payload={"message_id": "m", "index": 0, "text": f"{number} ", "final": False})
+        for number in range(1, 301)
+    ]
+    writer.publish(*lines)
+    plain.subscribe(since="start", filter={"runs": ["accumulated"]})
+    late.subscribe(since="start", filter={"runs": ["accumulated"]}, accumulate=True)
+    assert plain.read(300) == lines
+    seen: list[int] = []
+    text = ""
+    while len(seen) < 300:
+        late.next("events")
+        for found in map(json.loads, late.lines):
+            seen += [number for first, last in found.get("covers", []) for number in range(first, last + 1)]
+            seen.append(found["sequence"])
+            text += found["payload"]["text"]
+        assert len(late.lines) < 100
+        late.lines = []
+    assert seen == list(range(1, 301))
+    assert text == "".join(f"{number} " for number in range(1, 301))
+    assert late.position == plain.position
+
+
+def test_a_snapshot_of_many_large_runs_comes_in_parts(hub: Hub, connect: Connect):
+    writer = connect(hub)
+    for run in range(150):
+        ended = {"result": "x" * 500, "reason": "exit", "error": "y" * 500}
+        writer.publish(event(1, f"part-{run}", "run_completed", payload=ended))
+    writer.send({"type": "snapshot"})
+    parts = [writer.next("snapshot")]
+    while parts[-1].part != parts[-1].parts:
+        parts.append(writer.next("snapshot"))
+    assert len(parts) > 1
+    runs = [run["run_id"] for part in parts for run in part.runs or []]
+    assert len(runs) == len(set(runs))
+    assert {f"part-{run}" for run in range(150)} <= set(runs)

@@ -1,0 +1,117 @@
+"""What one kind of subscription finds after one offset, as messages; no positions of readers, no sockets.
+
+The rule this module keeps: **the same bytes for all.** Nothing in a `Step` depends on who reads; what lies in the
+window is found there, what lies before it in the page that is handed in.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import NamedTuple
+
+from agentpipe import wire
+from agentpipe.accumulate import portion
+from agentpipe.event import Event, peek_lines
+from agentpipe.history import EVERYTHING, Filter, MemoryLog, Page
+
+__all__ = ["DELIVERY_BYTES", "Manner", "Reading", "Step"]
+
+#: One delivery is at most about this much, so that a client that stalls just then costs no more than that.
+DELIVERY_BYTES = 48 * 1024
+
+#: What one step reads on: as many small events as a delivery can hold.
+STEP_EVENTS = 500
+
+#: Heads that are kept beside the window pin their lines: few large events are as much as many small ones.
+FRESH_BYTES = 1 << 20
+
+
+class Manner(NamedTuple):
+    """What is the same for subscriptions that get the same bytes: the filter, the id as JSON, whether texts are
+    accumulated, and the events/s beyond which they are (None: no limit).
+    """
+
+    filter: Filter
+    id_json: bytes
+    accumulate: bool
+    max_rate: float | None
+
+
+@dataclasses.dataclass(slots=True)
+class Step:
+    """What one filter finds after one offset, shared by the families of a tick."""
+
+    packs: list[wire.Pack | wire.Gone]
+    scanned: int
+    rest: Page | None
+
+
+class Reading:
+    """Reads *window*, which only `announce` adds to."""
+
+    def __init__(self, window: MemoryLog) -> None:
+        # given
+        self._window = window
+        # changing
+        self._fresh: list[Event] = []  # the heads of the newest entries, so that following peeks nothing again
+        self._fresh_start = window.head
+        self._fresh_since = window.bytes_appended
+
+    def announce(self, events: Sequence[Event]) -> None:
+        """Append *events* to the window."""
+        window = self._window
+        many = len(self._fresh) > STEP_EVENTS or window.bytes_appended - self._fresh_since > FRESH_BYTES
+        if many or self._fresh_start + len(self._fresh) != window.head:
+            self._fresh, self._fresh_start, self._fresh_since = [], window.head, window.bytes_appended
+        self._fresh += events
+        window.append_events(events)
+
+    def step(self, manner: Manner, start: int, page: Page | None) -> Step:
+        """What the filter finds after *start*, up to about one delivery."""
+        found = self._read(start, page)
+        packs: list[wire.Pack | wire.Gone] = []
+        size = 0
+        for item in self._packs(manner, found, whole=page is None):
+            size += item.size
+            if packs and size > DELIVERY_BYTES:
+                return Step(packs, packs[-1].pos, page)
+            packs.append(item)
+        return Step(packs, found.next, page)
+
+    def _packs(self, manner: Manner, found: Page, *, whole: bool) -> Iterable[wire.Pack | wire.Gone]:
+        """The messages that *found* becomes, one by one; nothing is gone of a page that is *whole*."""
+        if not whole and b"" in found.lines:
+            parts = (self._packs(manner, part, whole=True) if isinstance(part, Page) else (part,)
+                     for part in wire.divided(found))  # fmt: skip
+            return chain.from_iterable(parts)
+        everything = manner.filter is EVERYTHING or manner.filter.everything
+        if everything and not manner.accumulate:
+            return wire.pack(found, limit_bytes=DELIVERY_BYTES)
+        heads = self._heads(found)
+        picked = range(len(heads)) if everything else manner.filter.pick(heads)
+        if manner.accumulate:
+            return _accumulated(found, heads, picked)
+        return wire.pack(found, picked, limit_bytes=DELIVERY_BYTES)
+
+    def _read(self, start: int, page: Page | None) -> Page:
+        if page is None:
+            return self._window.since(start, STEP_EVENTS, 4 * DELIVERY_BYTES)
+        skipped = start - page.start
+        return Page(start, page.lines[skipped : skipped + STEP_EVENTS])
+
+    def _heads(self, page: Page) -> Sequence[Event]:
+        first = page.start - self._fresh_start
+        if first >= 0 and page.next <= self._fresh_start + len(self._fresh):
+            return self._fresh[first : first + len(page.lines)]
+        return peek_lines(page.lines)[0]
+
+
+def _accumulated(page: Page, heads: Sequence[Event], picked: Sequence[int]) -> Iterator[wire.Pack]:
+    """The messages of the entries *picked*, with their texts joined."""
+    events = [heads[index] for index in picked]
+    start = 0
+    while start < len(events):
+        room = DELIVERY_BYTES - wire.ENVELOPE_BYTES
+        found = portion(events, start, limit_events=wire.MAX_EVENTS, limit_bytes=room)
+        yield wire.Pack(page.start + picked[found.next - 1] + 1, b",".join(found.lines), len(found.lines))
+        start = found.next
