@@ -27,7 +27,7 @@ def until(true: Callable[[], Any], what: str = "it") -> Any:
 
 
 class HubProcess:
-    """A hub that keeps everything in *folder*: its store (unless it is ``memory``), its token, what it says on stderr.
+    """A hub that keeps in *folder* its store (unless it is ``memory`` or a URL), its token and what it says on stderr.
 
     Started again it has the same port, token and store. With *own_token* False the token is where every command of
     this *environment* looks for it by itself.
@@ -44,7 +44,7 @@ class HubProcess:
     ) -> None:
         # given
         self.folder = folder
-        self.store = store if store == "memory" else str(folder / store)
+        self.store = store if store == "memory" or "://" in store else str(folder / store)
         self.token_file = folder / "token" if own_token else None
         self._environment = environment
         self._options = options

@@ -189,7 +189,7 @@ return 1
 #: Keep a state, unless a later one is kept. KEYS meta; ARGV epoch, offset, state.
 SAVE_STATE = """
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'state_offset')
-if meta[1] ~= ARGV[1] or tonumber(meta[2] or 0) >= tonumber(ARGV[2]) then return 0 end
+if meta[1] ~= ARGV[1] or tonumber(meta[2] or 0) > tonumber(ARGV[2]) then return 0 end
 redis.call('HSET', KEYS[1], 'state', ARGV[3], 'state_offset', ARGV[2])
 return 1
 """

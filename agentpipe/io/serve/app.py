@@ -7,7 +7,6 @@ ends; a second signal cuts that short.
 import asyncio
 import gc
 import os
-import secrets
 import signal
 import socket
 import threading
@@ -15,37 +14,21 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import uvloop
-from aiohttp import web
 
-import agentpipe
 from agentpipe.errors import OutputError
-from agentpipe.event import peek_lines
-from agentpipe.history import Log, MemoryLog
-from agentpipe.hub import Hub
 from agentpipe.io import token
 from agentpipe.io.clock import Clock, now
-from agentpipe.io.serve import feed as feeding
-from agentpipe.io.serve.api import application
-from agentpipe.io.serve.assets import Page
 from agentpipe.io.serve.auth import Guard
-from agentpipe.io.serve.feed import Feed
-from agentpipe.io.serve.intake import Intake
-from agentpipe.io.serve.service import Service
+from agentpipe.io.serve.life import Life
 from agentpipe.io.serve.standard_input import StandardInput, is_readable
-from agentpipe.io.sqlite_log import Retention, SqliteLog
-from agentpipe.runs import Runs
 
 if TYPE_CHECKING:
     from agentpipe.io.serve.options import ServeOptions
-    from agentpipe.io.serve.websocket import Connection
 
 __all__ = ["serve"]
 
-#: An entry of the window costs at least this, so that the bound in bytes bounds the number of entries as well.
-LEAST_ENTRY_BYTES = 64
-
-#: How long connections get to end after the goodbye.
-ENDING_S = 1.0
+#: When a store that was lost cannot be read anew, it is tried again after this long.
+AGAIN_S = 1.0
 
 
 def serve(options: "ServeOptions", *, say: Callable[[str], None], clock: Clock = now) -> int:
@@ -58,7 +41,7 @@ def serve(options: "ServeOptions", *, say: Callable[[str], None], clock: Clock =
 
 
 class _Server:
-    """One run of the hub."""
+    """The process: one life after the other on one listening socket, until it is told to stop."""
 
     def __init__(self, options: "ServeOptions", say: Callable[[str], None], clock: Clock) -> None:
         # given
@@ -79,71 +62,47 @@ class _Server:
             self._options.allow_origin,
         )
         listener = _listening(self._options.host, self._options.port)
-        service = self._service(guard)
-        page = Page(os.path.join(os.path.dirname(agentpipe.__file__), "web"))
-        runner = web.AppRunner(
-            application(service, page), access_log=None, handler_cancellation=False, shutdown_timeout=ENDING_S
-        )
-        await runner.setup()
-        await web.SockSite(runner, listener, backlog=1024).start()
+        life = await Life.begin(self._options, guard, self._clock, self._say)
+        await life.listen(listener)
         self._announce(listener, guard)
-        service.spawn(service.beat())
         gc.freeze()  # what is here stays: the collector need not look at it again and again
-        source = StandardInput(service.intake, self._clock, self._say) if is_readable() else None
-        await self._until_told(service, source)
+        source = StandardInput(life.service.intake, self._clock, self._say) if is_readable() else None
+        told = asyncio.ensure_future(self._until_told(source))
+        while not told.done():
+            await life.last(told)
+            if life.lost is not None and not told.done():
+                life = await self._next(life, guard, listener, source, told)
         listener.close()
         if source is not None:
             await source.close()
-        await service.close()
-        await runner.cleanup()
+        await life.close()
         return self._signal
 
-    def _service(self, guard: Guard) -> Service:
-        store = self._store()
-        runs = Runs()
-        window = self._window(store)
-        log: Log = window
-        if store is not None:
-            log = store.reader()
-            self._recall(runs, store)
-        hub: Hub[Connection] = Hub(window, oldest=store.oldest if store is not None else None)
-        feed = Feed(hub, log if store is not None else None, self._clock, patience_s=feeding.PATIENCE_S)
-        intake = Intake(hub, feed, runs, store, self._clock)
-        return Service(
-            hub=hub, feed=feed, intake=intake, runs=runs, log=log, guard=guard, clock=self._clock,
-            heartbeat_s=self._options.heartbeat,
-        )  # fmt: skip
-
-    def _store(self) -> SqliteLog | None:
-        if self._options.store == "memory":
-            return None
-        path = self._options.store or os.path.join(token.state_directory(), "hub.db")
-        try:
-            os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise OutputError(path, error.strerror or str(error)) from error
-        store = SqliteLog(path, retention=Retention(*self._options.limits), sync=self._options.sync)
-        store.retain(self._clock())
-        return store
-
-    def _window(self, store: SqliteLog | None) -> MemoryLog:
-        epoch, head = (store.epoch, store.head) if store is not None else (secrets.token_hex(8), 0)
-        events = self._options.window // LEAST_ENTRY_BYTES
-        size_bytes = self._options.window
-        return MemoryLog(epoch, max_events=events, max_bytes=size_bytes, head=head, indexed=store is None)
-
-    def _recall(self, runs: Runs, store: SqliteLog) -> None:
-        """Bring the states to where the store is: what was saved, and the entries after it."""
-        offset, saved = store.state()
-        try:
-            if saved:
-                runs.load(saved)
-        except ValueError:
-            offset = 0  # made by another version: reduce everything again
-        offset = max(offset, store.oldest)
-        while (page := store.since(offset, feeding.PAGE_EVENTS, feeding.PAGE_BYTES)).lines:
-            runs.apply(peek_lines(page.lines)[0], self._clock())
-            offset = page.next
+    async def _next(
+        self,
+        life: Life,
+        guard: Guard,
+        listener: socket.socket,
+        source: StandardInput | None,
+        told: "asyncio.Future[None]",
+    ) -> Life:
+        """The life after *life*; everybody comes back to it. *listener* keeps them waiting meanwhile."""
+        self._say(f"{life.lost}: everything is read anew")
+        if source is not None:
+            source.intake = None
+        await life.close(4101)
+        while not told.done():
+            try:
+                life = await Life.begin(self._options, guard, self._clock, self._say)
+            except OutputError as error:
+                self._say(str(error))
+                await asyncio.wait([told], timeout=AGAIN_S)
+                continue
+            await life.listen(listener)
+            if source is not None:
+                source.intake = life.service.intake
+            break
+        return life
 
     def _announce(self, listener: socket.socket, guard: Guard) -> None:
         host, port = listener.getsockname()[:2]
@@ -157,18 +116,18 @@ class _Server:
         if self._options.open:
             _open_browser(f"{url}#token={guard.token}", os.path.join(token.state_directory(), "open.html"))
 
-    async def _until_told(self, service: Service, source: StandardInput | None) -> None:
+    async def _until_told(self, source: StandardInput | None) -> None:
+        ends = [self._stopped]
         if source is not None:
             source.start()
-            if self._options.exit_on_eof:
-                service.spawn(self._stop_after(source))
-        elif self._options.exit_on_eof:
-            return  # an input that is not there has ended
-        await self._stopped.wait()
-
-    async def _stop_after(self, source: StandardInput) -> None:
-        await source.ended.wait()
-        self._stopped.set()
+        if self._options.exit_on_eof:
+            if source is None:
+                return  # an input that is not there has ended
+            ends.append(source.ended)
+        waiting = [asyncio.ensure_future(event.wait()) for event in ends]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for one in waiting:
+            one.cancel()
 
     def _watch_signals(self) -> None:
         loop = asyncio.get_running_loop()

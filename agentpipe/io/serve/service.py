@@ -125,13 +125,13 @@ class Service:
             else:
                 connection.write(data)
 
-    async def close(self) -> None:
-        """Take nothing more, store and tell what was taken, say goodbye to everybody."""
+    async def close(self, code: int = 1001) -> None:
+        """Take nothing more, store and tell what was taken, say goodbye to everybody with *code*."""
         self.stopping = True
         await self.intake.flushed()
         await asyncio.sleep(0)  # the turn of the loop in which acknowledgements and the last events are written
         for connection in tuple(self.connections):
-            connection.dismiss(1001)
+            connection.dismiss(code)
         for task in self._tasks:
             task.cancel()
         await self.feed.close()

@@ -40,11 +40,12 @@ def is_readable(fd: int = 0) -> bool:
 
 
 class StandardInput:
-    """Feeds *intake* from a descriptor until it ends. ``ended`` is set in the loop when everything is stored."""
+    """Feeds ``intake`` from a descriptor until it ends; while there is none, what was read waits. ``ended`` is set in
+    the loop when everything is stored.
+    """
 
     def __init__(self, intake: Intake, clock: Clock, warn: Callable[[str], None], *, fd: int = 0) -> None:
         # given
-        self._intake = intake
         self._clock = clock
         self._warn = warn
         self._fd = fd
@@ -52,6 +53,7 @@ class StandardInput:
         self._reader = Reader("events", warn=warn)
         self._wake_read, self._wake_write = os.pipe()
         # changing
+        self.intake: Intake | None = intake
         self._closing = False
         self.ended = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="agentpipe-stdin", daemon=True)
@@ -107,8 +109,10 @@ class StandardInput:
             time.sleep(RETRY_S)
 
     async def _take(self, events: list[Event]) -> bool:
+        if self.intake is None:
+            return False
         stored: asyncio.Future[Admitted | None] = self._loop.create_future()
-        self._intake.take_events(events, stored.set_result)
+        self.intake.take_events(events, stored.set_result)
         admitted = await stored
         if admitted is None:
             return False
