@@ -169,7 +169,13 @@ class Campaign:
         url = self._lines["publisher's line"].url
         outbox = self._folder / "outbox" if plan.outbox else None
         pipeline = self._pipeline = Pipeline(
-            agent, self._folder, self._environment, self._hubs.token_file, [url], outbox=outbox
+            agent,
+            self._folder,
+            self._environment,
+            self._hubs.token_file,
+            [url],
+            outbox=outbox,
+            same_spill=plan.same_spill,
         )
         faults = LINE_FAULTS if plan.lines else ()
         strikes = schedule(plan.seed, number, plan.targets, plan.within_s, most=plan.most, faults=faults)

@@ -3,7 +3,7 @@
 The rule this module keeps: **the agent's log decides everything.** The agent prints the same marked lines whenever it
 is started, with pauses, so a pipeline that fell down is started again for the same run and gives the same numbers. It
 gets a new spill file each time: what an old one still holds is what the new agent prints again, and sent first it
-would leave a hole for what died in the pipes.
+leaves a hole for what died in the pipes (tests/faults/test_leftovers.py).
 """
 
 import json
