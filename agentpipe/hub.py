@@ -100,6 +100,7 @@ class Hub(Generic[Peer]):
         self._wanted: list[Cursor[Peer]] = []
         self._reading = Reading(window)
         self._oldest = oldest or 0
+        self._paced = False  # whether anybody had a rate so far
         self._hurried = 0  # the offset of the newest entry that is no text: those over their rate wait less for it
         self._now = 0.0  # at the last tick
 
@@ -119,6 +120,7 @@ class Hub(Generic[Peer]):
         one step finds of a text; *max_rate* (events/s) lets texts wait for more of them to join while there are more.
         """
         manner = Manner(wanted, encode(own_id), accumulate or max_rate is not None, max_rate)
+        self._paced = self._paced or max_rate is not None
         subscription = Subscription(peer, manner)
         self._place(subscription, offset, offset)
         return subscription
@@ -150,10 +152,14 @@ class Hub(Generic[Peer]):
     def announce(self, events: Sequence[Event]) -> None:
         """Append *events* to the window: they are stored, now they may be told."""
         self._reading.announce(events)
+        if self._paced:
+            self._hurry(events)
+
+    def _hurry(self, events: Sequence[Event]) -> None:
         for back, event in enumerate(reversed(events)):
-            if event.type not in TEXT_TYPES:  # mostly the first that is looked at
+            if event.type not in TEXT_TYPES:
                 self._hurried = self._window.head - back
-                break
+                return
 
     def evicted(self, oldest: int) -> None:
         """The store has dropped its entries up to the offset *oldest*."""
@@ -187,13 +193,14 @@ class Hub(Generic[Peer]):
         never.
         """
         head = self._window.head
-        turns = [
-            self._turn(cursor)
-            for family in self._families.values()
-            for cursor in family.cursors.values()
-            if cursor.scanned < head and not cursor.asked
-        ]
-        return min(turns, default=None)
+        due: float | None = None
+        for family in self._families.values():
+            for cursor in family.cursors.values():
+                if cursor.scanned < head and not cursor.asked:
+                    turn = self._turn(cursor)
+                    if due is None or turn < due:
+                        due = turn
+        return due
 
     @property
     def behind(self) -> bool:

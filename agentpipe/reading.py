@@ -68,7 +68,7 @@ class Reading:
 
     def step(self, manner: Manner, start: int, page: Page | None) -> Step:
         """What the filter finds after *start*, up to about one delivery."""
-        found = self._read(start, page)
+        found = self._read(start, page, manner)
         packs: list[wire.Pack | wire.Gone] = []
         size = 0
         for item in self._packs(manner, found, whole=page is None):
@@ -93,9 +93,10 @@ class Reading:
             return _accumulated(found, heads, picked)
         return wire.pack(found, picked, limit_bytes=DELIVERY_BYTES)
 
-    def _read(self, start: int, page: Page | None) -> Page:
+    def _read(self, start: int, page: Page | None, manner: Manner) -> Page:
         if page is None:
-            return self._window.since(start, STEP_EVENTS, 4 * DELIVERY_BYTES)
+            some_go = manner.accumulate or not manner.filter.everything
+            return self._window.since(start, STEP_EVENTS, (4 if some_go else 1) * DELIVERY_BYTES)
         skipped = start - page.start
         return Page(start, page.lines[skipped : skipped + STEP_EVENTS])
 
