@@ -1,11 +1,12 @@
-"""A campaign: one hub, five watchers, and round after round of a pipeline in which processes are killed; then the
-judge.
+"""A campaign: a hub or several, five watchers, and round after round of a pipeline in which processes are killed; then
+the judge.
 
 The rule this module keeps: a round is over only when its run's end is stored, a campaign only when every watcher stands
 at the head of the log; what then is missing anywhere is a finding, never a matter of waiting.
 
     python -m tests.faults.lab.campaign --rounds 300 --events 200000     # the full one, about ten minutes
     python -m tests.faults.lab.campaign --minutes 60                     # campaigns of 100 rounds, one after another
+    python -m tests.faults.lab.campaign --redis                          # two hubs on one Redis
     AGENTPIPE_SEED=4711 python -m tests.faults.lab.campaign --rounds 20  # the same strikes again
 """
 
@@ -61,7 +62,7 @@ class Plan:
     rounds: int
     events: int  # marked lines a round
     seed: int
-    targets: Sequence[str] = ("publisher", "buffer", "parse", "hub")
+    targets: Sequence[str] = ()  # all of them
     most: int = 2
     within_s: float = 1.2
     in_flow: bool = False
@@ -108,6 +109,7 @@ class Campaign:
         self._hubs = hubs
         self._folder = folder
         self._environment = environment
+        self._targets = plan.targets or (*_STAGES, *hubs.targets)
         port = hubs.ports[0]
         self._lines = {name: Proxy(port, seed=plan.seed) for name in ("publisher's line", "watchers' line")}
         self._killer = Killer(
@@ -116,12 +118,15 @@ class Campaign:
                 **{name: Target(functools.partial(self._pids, stage)) for name, stage in _STAGES.items()},
             }
         )
+        self._others = [f"ws://127.0.0.1:{other}" for other in hubs.ports[1:]]
         # changing
         self._pipeline: Pipeline | None = None
         self._repairs: list[tuple[float, Callable[[], None]]] = []
         self._printing = [
-            PrintingWatcher("printing", folder, environment, hubs.token_file, f"ws://127.0.0.1:{port}"),
-            PrintingWatcher("printing, proxied", folder, environment, hubs.token_file, self._watched.url),
+            PrintingWatcher("printing", folder, environment, hubs.token_file, f"ws://127.0.0.1:{port}", *self._others),
+            PrintingWatcher(
+                "printing, proxied", folder, environment, hubs.token_file, self._watched.url, *self._others
+            ),
         ]
         self._raw = [self._watcher("raw", 1), self._watcher("slow", 2, slow=0.4)]
         self._sent: dict[str, int] = {}
@@ -166,19 +171,14 @@ class Campaign:
         run = f"round-{number}"
         agent = Agent(self._folder / run, run, plan.events, pieces=plan.pieces, pause_s=plan.pause_s)
         self._sent[run] = agent.count
-        url = self._lines["publisher's line"].url
+        urls = [self._lines["publisher's line"].url, *self._others]
         outbox = self._folder / "outbox" if plan.outbox else None
         pipeline = self._pipeline = Pipeline(
-            agent,
-            self._folder,
-            self._environment,
-            self._hubs.token_file,
-            [url],
-            outbox=outbox,
-            same_spill=plan.same_spill,
+            agent, self._folder, self._environment, self._hubs.token_file, urls, outbox=outbox
         )
         faults = LINE_FAULTS if plan.lines else ()
-        strikes = schedule(plan.seed, number, plan.targets, plan.within_s, most=plan.most, faults=faults)
+        strikes = schedule(plan.seed, number, self._targets, plan.within_s, most=plan.most, faults=faults)
+        self._watched.point(self._hubs.ports[number % len(self._hubs.ports)])  # who comes back, comes to another hub
         before = self._raw[0].offset
         began = started = time.monotonic()
         pipeline.start()
@@ -287,6 +287,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--events", type=int, default=67_000, help="events in all rounds of a campaign")
     parser.add_argument("--minutes", type=float, default=0.0, help="begin new campaigns for so long")
+    parser.add_argument("--redis", action="store_true", help="two hubs on one Redis, all three killed as well")
     parser.add_argument("--keep", type=Path, help="keep all files of the campaigns in this folder")
     options = parser.parse_args()
     seed = chosen_seed()
@@ -294,7 +295,7 @@ def main() -> int:
     found = 0
     while True:
         plan = Plan(rounds=options.rounds, events=-(-options.events // options.rounds), seed=seed)
-        outcome = _played(plan, options.keep)
+        outcome = _played(plan, options.keep, redis=options.redis)
         print(json.dumps(outcome.summary()), flush=True)
         if outcome.findings:
             print(shown(outcome.findings), flush=True)
@@ -305,16 +306,24 @@ def main() -> int:
         print(f"{SEED_VARIABLE}={seed}", flush=True)
 
 
-def _played(plan: Plan, keep: Path | None) -> Outcome:
+def _played(plan: Plan, keep: Path | None, *, redis: bool) -> Outcome:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="agentpipe-lab-")))
         if keep is not None:
             folder = keep / str(plan.seed)
             folder.mkdir(parents=True)
-        hubs = SqliteHub(folder, _environment(folder))
+        hubs = _hubs(folder, redis=redis)
         campaign = Campaign(plan, hubs, folder, _environment(folder))
         stack.callback(campaign.close)
         return campaign.play(lambda text: print(f"\r{text}  ", end="", file=sys.stderr, flush=True))
+
+
+def _hubs(folder: Path, *, redis: bool) -> Hubs:
+    if not redis:
+        return SqliteHub(folder, _environment(folder))
+    from tests.faults.lab.redis_hubs import RedisHubs  # needs the package's extra
+
+    return RedisHubs(folder, _environment(folder))
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -5,17 +5,19 @@ The rule this module keeps: what is killed is started again as it was, on its ow
 
 import sys
 from collections.abc import Iterator, Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
+from agentpipe.history import Log
 from agentpipe.io.sqlite_reader import SqliteReader
 from tests.faults.lab.journal import Entry, entry
 from tests.faults.lab.killer import Target
-from tests.hub_process import HubProcess
+from tests.hub_process import HubProcess, until
 
-__all__ = ["Hubs", "SqliteHub"]
+__all__ = ["HEARTBEAT", "Hubs", "OneHub", "SqliteHub", "entries"]
 
 #: Short, so that positions and lost connections are noticed within a round.
 HEARTBEAT = "1s"
@@ -65,67 +67,97 @@ class Hubs(Protocol):
         ...
 
 
-class SqliteHub:
-    """One hub on a SQLite file; as *mutant* with a fault of that name built in (see ``mutant``)."""
+class OneHub:
+    """A hub's *process*: what may be done to it, and what it tells by HTTP."""
 
-    def __init__(self, folder: Path, environment: Mapping[str, str], *options: str, mutant: str | None = None) -> None:
-        self._hub = HubProcess(folder, environment, "--heartbeat", HEARTBEAT, *options)
-        if mutant is not None:
-            self._hub.program = [sys.executable, str(Path(__file__).with_name("mutant.py")), mutant]
-        self.targets = {"hub": Target(self._pids, self._again)}
-        self.token_file = folder / "token"
-        self._hub.start()
-
-    @property
-    def ports(self) -> list[int]:
-        return [self._hub.port]
-
-    @property
-    def token(self) -> str:
-        return self._hub.token
-
-    @property
-    def stderr(self) -> str:
-        return self._hub.stderr
+    def __init__(self, process: HubProcess) -> None:
+        self.process = process
+        self.target = Target(self._pids, self._again)
 
     def state(self, run: str) -> str | None:
-        status, _, _ = self._hub.request(f"api/runs/{run}")
-        return None if status == 404 else str(self._hub.json(f"api/runs/{run}")["state"])
+        status, text = self._answer(f"api/runs/{run}")
+        return None if status == 404 else str(msgspec.json.decode(text)["state"])
 
     def head(self) -> tuple[str, int]:
-        position = self._hub.json("api/runs")["position"]
+        position = msgspec.json.decode(self._answer("api/runs")[1])["position"]
         return position["epoch"], position["offset"]
 
     def told(self, runs: list[str]) -> list[Entry]:
         return [entry(0, line) for run in runs for line in self._lines(run)]
 
-    def stop(self) -> None:
-        self._hub.stop()
-
-    def stored(self) -> list[Entry]:
-        reader = SqliteReader(self._hub.store)
-        try:
-            found: list[Entry] = []
-            offset = reader.oldest
-            while (page := reader.since(offset, 10_000, 1 << 24)).lines:
-                found += [entry(at, line) for at, line in enumerate(page.lines, page.start + 1) if line]
-                offset = page.start + len(page.lines)
-            return found
-        finally:
-            reader.close()
-
     def _lines(self, run: str) -> Iterator[bytes]:
         after, more = 0, True
         while more:
-            status, _, text = self._hub.request(f"api/runs/{run}/events?after={after}&limit=1000")
-            assert status == 200, text
-            page = _PAGE.decode(text)
+            page = _PAGE.decode(self._answer(f"api/runs/{run}/events?after={after}&limit=1000")[1])
             yield from map(bytes, page.events)
             after, more = page.next, page.more
 
-    def _again(self) -> None:
-        self._hub.process.wait()
-        self._hub.start()
+    def _answer(self, path: str) -> tuple[int, bytes]:
+        """Status (200 or 404) and body, as soon as the hub can say: its store may just be coming back."""
+
+        def answer() -> tuple[int, bytes] | None:
+            try:
+                status, _, text = self.process.request(path)
+            except (OSError, HTTPException):
+                return None
+            assert status in (200, 404, 503), text
+            return None if status == 503 else (status, text)
+
+        return until(answer, f"an answer to {path}")  # type: ignore[no-any-return]
 
     def _pids(self) -> list[int]:
-        return [self._hub.process.pid] if self._hub.process.poll() is None else []
+        return [self.process.process.pid] if self.process.process.poll() is None else []
+
+    def _again(self) -> None:
+        self.process.process.wait()
+        self.process.start()
+
+
+class SqliteHub:
+    """One hub on a SQLite file; as *mutant* with a fault of that name built in (see ``mutant``)."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str], *options: str, mutant: str | None = None) -> None:
+        process = HubProcess(folder, environment, "--heartbeat", HEARTBEAT, *options)
+        if mutant is not None:
+            process.program = [sys.executable, str(Path(__file__).with_name("mutant.py")), mutant]
+        process.start()
+        self._hub = OneHub(process)
+        self.targets: Mapping[str, Target] = {"hub": self._hub.target}
+        self.token_file = folder / "token"
+
+    @property
+    def ports(self) -> list[int]:
+        return [self._hub.process.port]
+
+    @property
+    def token(self) -> str:
+        return self._hub.process.token
+
+    def state(self, run: str) -> str | None:
+        return self._hub.state(run)
+
+    def head(self) -> tuple[str, int]:
+        return self._hub.head()
+
+    def told(self, runs: list[str]) -> list[Entry]:
+        return self._hub.told(runs)
+
+    def stop(self) -> None:
+        self._hub.process.stop()
+
+    def stored(self) -> list[Entry]:
+        reader = SqliteReader(self._hub.process.store)
+        try:
+            return entries(reader)
+        finally:
+            reader.close()
+
+
+def entries(log: Log) -> list[Entry]:
+    """Everything that *log* holds."""
+    found: list[Entry] = []
+    offset = log.oldest
+    while (page := log.since(offset, 10_000, 1 << 24)).lines:
+        found += [entry(at, line) for at, line in enumerate(page.lines, page.start + 1) if line]
+        offset = page.start + len(page.lines)
+    return found

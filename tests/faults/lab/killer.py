@@ -68,12 +68,11 @@ class Killer:
         self.kills = dict.fromkeys(targets, 0)
 
     def strike(self, names: Sequence[str]) -> list[str]:
-        """Kill these, all of them before any is started again; those that were running."""
+        """Kill these, then start again what has to be, in the order of the targets; those that were running."""
         struck = [name for name in names if self._kill(name)]
-        for name in struck:
-            again = self._targets[name].again
-            if again is not None:
-                again()
+        for name, target in self._targets.items():
+            if name in struck and target.again is not None:
+                target.again()
         return struck
 
     def _kill(self, name: str) -> bool:
