@@ -237,11 +237,11 @@ class Hub(Generic[Peer]):
 
     def supply(self, cursor: Cursor[Peer], page: Page) -> None:
         """What the store had for *cursor*; a page that starts later than asked means that the entries between are gone.
-        So are those up to the window when it has none at all.
+        So are those up to the window when it has none and does not move on.
         """
         cursor.asked = False
-        if not page.lines:
-            page = Page(max(page.start, self._window.oldest), ())
+        if page.next <= cursor.scanned:
+            page = Page(self._window.oldest, ())
         told = self._window.head - page.start  # what is committed but not announced yet comes through the window
         cursor.page = page if len(page.lines) <= told else Page(page.start, page.lines[: max(0, told)])
 

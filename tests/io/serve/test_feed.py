@@ -13,6 +13,8 @@ from agentpipe.history import EVERYTHING, MemoryLog, Page
 from agentpipe.hub import Hub
 from agentpipe.io.clock import now
 from agentpipe.io.serve.feed import BUFFER_BYTES, READS, Feed
+from agentpipe.wire import parse_hub_message
+from tests.test_hub import payloads
 
 
 class Transport:
@@ -188,6 +190,71 @@ def test_those_who_want_the_same_page_share_one_reading():
         await feed.close()
 
     run(work())
+
+
+class Holed(Store):
+    """A store that has lost entries: those whose offsets are in *gone*."""
+
+    def __init__(self, gone: set[int]) -> None:
+        super().__init__()
+        self._gone = gone
+
+    def since(self, offset: int, limit: int, limit_bytes: int) -> Page:
+        start, lines = super().since(offset, limit, limit_bytes)
+        found = [b"" if place in self._gone else line for place, line in enumerate(lines, start + 1)]
+        first = next((index for index, line in enumerate(found) if line), len(found))
+        return Page(start + first, found[first:])
+
+
+def test_a_store_with_holes_is_read_to_its_head_and_each_hole_is_told():
+    """Three kinds of readers from many places: what they get and what they are told is gone makes up everything."""
+    gone = {1, 2, *range(40, 60), 101, *range(150, 1200), 1500, 1502, *range(1990, 2001)}
+
+    async def work() -> None:
+        store = Holed(gone)
+        store.append_events(events(2000, 100))
+        hub: Hub[Peer] = Hub(MemoryLog("e", max_events=1000, max_bytes=1 << 20, head=2000), oldest=0)
+        feed = Feed(hub, store, lambda: 0.0)
+        readers = []
+        for number, start in enumerate([0, 1, 39, 45, 59, 100, 101, 149, 700, 1199, 1501, 1989, 1995, 2000]):
+            peer = Peer()
+            peer.transport = Reading(start)
+            hub.join(peer, 1, EVERYTHING, start, accumulate=number % 2 == 1)
+            readers.append((peer.transport, start))
+        hub.announce(events(3))
+        feed.wake()
+        await settled(lambda: all(transport.position == 2003 for transport, _ in readers))
+        for transport, start in readers:
+            told = {place for first, last in transport.gaps for place in range(first, last + 1)}
+            assert told == {place for place in gone if place > start}
+            assert len(transport.lines) == 2003 - start - len(told)
+        await feed.close()
+
+    run(work())
+
+
+class Reading(Transport):
+    """Takes everything, and checks positions as a client does."""
+
+    def __init__(self, position: int) -> None:
+        super().__init__()
+        self.position = position
+        self.gaps: list[tuple[int, int]] = []
+        self.lines: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        for payload in payloads(data):
+            message = parse_hub_message(payload)
+            if message.type == "gap":
+                assert message.first == self.position + 1
+                assert message.last is not None
+                self.gaps.append((message.first, message.last))
+                self.position = message.last
+            else:
+                assert message.prev == self.position
+                assert message.pos is not None
+                self.position = message.pos
+                self.lines += message.lines
 
 
 def test_many_places_are_read_a_few_at_a_time_and_nobody_is_forgotten():
