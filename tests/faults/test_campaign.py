@@ -3,6 +3,7 @@
 The full set is run by hand: ``python -m tests.faults.lab.campaign --rounds 300 --events 200000`` (see ``make soak``).
 """
 
+import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -12,7 +13,9 @@ import pytest
 from tests.faults.lab.campaign import Campaign, Outcome, Plan
 from tests.faults.lab.checker import shown
 from tests.faults.lab.hubs import SqliteHub
+from tests.faults.lab.journal import entry
 from tests.faults.lab.killer import chosen_seed
+from tests.faults.lab.pipeline import Agent
 
 
 @contextmanager
@@ -20,6 +23,26 @@ def played(plan: Plan, folder: Path, environment: Mapping[str, str], mutant: str
     hubs = SqliteHub(folder, environment, mutant=mutant)
     with closing(Campaign(plan, hubs, folder, environment)) as campaign:
         yield campaign.play()
+
+
+def test_the_numbers_of_the_agent_do_not_depend_on_when_it_speaks(
+    tmp_path: Path, environment: Mapping[str, str]
+) -> None:
+    """What everything else here stands on."""
+    command = Agent(tmp_path / "log", "r", 10, pieces=3, pause_s=0).command
+
+    def numbers(wait_s: float) -> list[tuple[int, tuple[int, ...]]]:
+        late = ["sh", "-c", 'sleep "$0"; exec "$@"', str(wait_s), *command]
+        run = subprocess.Popen(
+            ["agentpipe", "run", "--run-id", "r", "--", *late], env=environment, stdout=subprocess.PIPE
+        )
+        lines = subprocess.run(["agentpipe", "parse"], env=environment, stdin=run.stdout, capture_output=True).stdout
+        assert run.stdout is not None
+        run.stdout.close()
+        assert run.wait(30) == 0
+        return [entry(0, line)[2:5:2] for line in lines.splitlines()]
+
+    assert numbers(1.3) == numbers(0) == [(1, ()), *((n + 1, (n,)) for n in range(1, 11)), (12, ()), (13, ())]
 
 
 def test_kills_at_random_moments_lose_and_repeat_nothing(tmp_path: Path, environment: Mapping[str, str]) -> None:

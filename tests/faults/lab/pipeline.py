@@ -22,19 +22,21 @@ PATIENCE_S = 60.0
 
 STAGES = ("run", "parse", "buffer", "publish")
 
-#: Prints its pieces one after the other, with a pause between them. A shell, because it starts at once: an agent that
-#: is silent for a second is told as started before it is known, and that counts in the numbers.
+#: Prints its pieces one after the other, with a pause between them.
 _SCRIPT = 'for piece in "$1"/*; do cat "$piece"; sleep "$2"; done'
 
 
 class Agent:
-    """A log in the format of Claude Code with *count* marked lines, in *pieces* files of *folder*."""
+    """A log in the format of Claude Code with *count* marked lines, in *pieces* files of *folder*.
+
+    It tells no session and no model: an agent that is silent for its first second, which any is on a busy machine, is
+    told as started before it is known, and what it says of itself later would take a number more.
+    """
 
     def __init__(self, folder: Path, run: str, count: int, *, pieces: int, pause_s: float) -> None:
         folder.mkdir(parents=True)
-        lines = [_line(type="system", subtype="init", cwd="/", tools=["Bash"], model="m", session_id=run)]
-        lines += [_marked(run, number) for number in range(1, count + 1)]
-        lines.append(_line(type="result", subtype="success", is_error=False, num_turns=1, result="ok", session_id=run))
+        lines = [_marked(run, number) for number in range(1, count + 1)]
+        lines.append(_line(type="result", subtype="success", is_error=False, num_turns=1, result="ok"))
         size = -(-len(lines) // pieces)
         for place in range(0, len(lines), size):
             (folder / f"{place:06}").write_text("".join(lines[place : place + size]))
@@ -56,8 +58,8 @@ def _marked(run: str, number: int) -> str:
         2: ("assistant", {"type": "tool_use", "id": call, "name": "Bash", "input": {"command": f"true {text}"}}),
     }
     role, part = kinds[number % 3]
-    message = {"id": f"m{number}", "type": "message", "role": role, "model": "m", "content": [part]}
-    return _line(type=role, message=message, session_id=run)
+    message = {"id": f"m{number}", "type": "message", "role": role, "content": [part]}
+    return _line(type=role, message=message)
 
 
 class Pipeline:
