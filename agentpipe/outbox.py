@@ -31,6 +31,9 @@ TIDY_BYTES = 1 << 20
 #: A file that failed is tried again after this: a full disk that is cleared costs a second of events in memory.
 RETRY_S = 1.0
 
+#: A disk that is nearly full fails again and again: people are told the first times.
+TOLD = 6
+
 #: The ids that one process makes of its generation are below those of the next: so many events are years of a busy hub.
 NAMES_BITS = 40
 
@@ -146,6 +149,7 @@ class Outbox(Window):
         self._named = store.generation << NAMES_BITS
         self._now = 0.0
         self._retry: dict[str, float] = {}  # what the file would not do, and when it is asked to again
+        self._told = 0
         self._troubles: dict[str, str] = {}  # what people were told of that, by the same keys: the problem
 
     @property
@@ -267,6 +271,7 @@ class Outbox(Window):
         last = self._guarded("written", lambda: self._store.append(blocks, self._done))
         if last is None:
             return False
+        self._works("written")
         self._done_bytes = 0
         for number, piece in enumerate(pieces, last - len(pieces) + 1):
             piece.number = number
@@ -310,6 +315,7 @@ class Outbox(Window):
             piece = self._guarded("read", self._next_piece)
             if piece is None:
                 return
+            self._works("read")
             self._behind -= piece.left
             self._show(piece)
 
@@ -337,21 +343,27 @@ class Outbox(Window):
         return True
 
     def _guarded(self, verb: str, step: Callable[[], _Result]) -> _Result | None:
-        """What *step* gives, or None when the file failed: it is not tried again before `RETRY_S` is over, and people
-        are told once, and again when that is over.
-        """
+        """What *step* gives, or None when the file failed: it is not tried again before `RETRY_S` is over."""
         try:
             result = step()
         except OutputError as error:
             self._retry[verb] = self._now + RETRY_S
             if self._troubles.get(verb) != error.problem:
                 self._troubles[verb] = error.problem
-                self._warn(f"{error}; {_MEANWHILE[verb]}")
+                self._tell(f"{error}; {_MEANWHILE[verb]}")
             return None
         self._retry.pop(verb, None)
-        if self._troubles.pop(verb, None) is not None:
-            self._warn(f"{self._store.name}: can be {verb} again")
         return result
+
+    def _works(self, verb: str) -> None:
+        """All that the file would not do is done."""
+        if self._troubles.pop(verb, None) is not None:
+            self._tell(f"{self._store.name}: can be {verb} again")
+
+    def _tell(self, text: str) -> None:
+        self._told += 1
+        if self._told <= TOLD:
+            self._warn(text)
 
 
 _MEANWHILE = {

@@ -2,8 +2,9 @@
 
 import pytest
 
-from agentpipe.client_frame import CLOSE, PING, TEXT, masked, publication
+from agentpipe.client_frame import CLOSE, PING, TEXT, introduction, masked, publication
 from agentpipe.request import Publish, parse_client_message
+from agentpipe.store import Sender
 
 
 def unmasked(frame: bytes) -> tuple[int, bytes]:
@@ -74,3 +75,7 @@ def test_lines_are_published_as_they_are():
     assert publication(lines) == lines[0] + b"\n" + lines[1], "bare NDJSON where the hub knows it by the first line"
     assert publication(lines[::-1]) == b'{"type":"publish","events":[' + lines[1] + b"," + lines[0] + b"]}"
     assert publication(lines[:1]) == b'{"type":"publish","events":[' + lines[0] + b"]}"
+
+
+def test_an_introduction_is_what_the_hub_understands():
+    assert parse_client_message(introduction("0123456789abcdef", 7)) == Sender("0123456789abcdef", 7)

@@ -196,8 +196,8 @@ class Delivery:
         """The hub refused events of ours, which its `ack` settles too; or something else of ours is wrong, or of its
         own (a store that failed: what is not acknowledged is sent again), which refuses no event.
         """
-        if message.code == "unknown_type":
-            return  # a hub from before `introduction`: it fences nobody
+        if message.code in ("unknown_type", "fenced"):
+            return  # a hub from before `introduction`, which fences nobody; or the close that follows tells it
         self.refused += message.count or 0
         self._complaints += 1
         if self._complaints <= COMPLAINTS:

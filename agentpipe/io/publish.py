@@ -137,7 +137,7 @@ class Publisher:
             self._obey()
         self._delivery.attend(ready)
         self._serve_copy(ready)
-        if self._fd_in in ready and may_read:
+        if self._fd_in in ready and may_read and self._phase is _Phase.PIPING:
             self._read()
         self._settle_phase()
         self._delivery.window.tend(self._clock())

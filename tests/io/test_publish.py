@@ -314,6 +314,58 @@ def test_a_required_hub_that_refuses_ends_it_at_once(publish):
         assert process.wait(timeout=PATIENCE_S) == 77
 
 
+# --- several hubs
+
+
+def test_events_go_on_at_another_hub_when_one_fails(publish):
+    with RawHub(acks=None) as one, RawHub() as two:
+        process = publish(one.url, two.url, "--stats")
+        write_all(process, events(1, 30))
+        eventually(lambda: len(one.lines) == 30)
+        one.cut()
+        eventually(lambda: len(two.lines) == 30)
+        write_all(process, events(31, 40))
+        status, _, err = ended(process)
+        assert status == 0, err
+        assert sequences(two.lines) == list(range(1, 41))
+        assert (one.connections, two.connections) == (1, 1)
+        assert f"{one.url}/ws: " in err
+        assert f"{two.url}/ws: there after" in err
+
+
+def test_a_hub_that_refuses_is_left_out_while_another_takes_events(agentpipe):
+    with RawHub(status=401) as one, RawHub() as two, RawHub(closes=4400) as three:
+        done = agentpipe("publish", one.url, three.url, two.url, input=events(1, 5))
+        assert done.returncode == 0, done.stderr
+        assert sequences(two.lines) == [1, 2, 3, 4, 5]
+        assert f"{one.url}/ws: ".encode() in done.stderr
+        assert done.stderr.count(b"this hub is not asked again") == 2
+
+
+def test_when_every_hub_refuses_it_is_the_end(agentpipe):
+    with RawHub(status=401) as one, RawHub(status=401) as two:
+        done = agentpipe("publish", one.url, two.url, input=events(1, 5))
+        assert done.returncode == 77
+        assert (one.connections, two.connections) == (1, 1)
+
+
+def test_of_several_required_hubs_one_is_enough(agentpipe):
+    with RawHub() as hub:
+        assert agentpipe("publish", "--required", "127.0.0.1:1", hub.url, input=events(1, 5)).returncode == 0
+    done = agentpipe("publish", "--required", "--drain-timeout", "300ms", "127.0.0.1:1", "127.0.0.1:2", input=b"")
+    assert done.returncode == 69
+    assert b"ws://127.0.0.1:1/ws, ws://127.0.0.1:2/ws" in done.stderr
+
+
+def test_hubs_that_are_all_down_are_not_asked_in_a_hot_loop(environment):
+    with RawHub(status=503) as one, RawHub(status=503) as two:
+        command = ["agentpipe", "publish", one.url, two.url, "--drain-timeout", "2s"]
+        done = subprocess.run(command, input=events(1, 5), env=environment, capture_output=True, timeout=PATIENCE_S)
+        assert done.returncode == 75
+        assert 2 <= one.connections < 40
+        assert abs(one.connections - two.connections) <= 1
+
+
 # --- where, and who we are
 
 
