@@ -13,7 +13,7 @@ from tests.hub_process import PATIENCE_S, until
 
 redis = pytest.importorskip("redis")
 
-__all__ = ["RedisProcess"]
+__all__ = ["RedisProcess", "unused_port"]
 
 
 class RedisProcess:
@@ -26,7 +26,7 @@ class RedisProcess:
         self.folder = folder
         self._options = options
         # changing
-        self.port = _unused_port()
+        self.port = unused_port()
         self.process: subprocess.Popen[bytes]
         folder.mkdir(parents=True, exist_ok=True)
         self.start()
@@ -39,7 +39,7 @@ class RedisProcess:
         """Start it, and wait until it answers."""
         command = [
             "redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder), "--save", "",
-            "--appendonly", "yes", "--appendfsync", "always", *self._options,
+            "--appendonly", "yes", "--appendfsync", "always", "--repl-diskless-sync-delay", "0", *self._options,
         ]  # fmt: skip
         with (self.folder / "output").open("ab") as output:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
@@ -78,7 +78,8 @@ class RedisProcess:
         self.kill()
 
 
-def _unused_port() -> int:
+def unused_port() -> int:
+    """A port of the loopback that nobody listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

@@ -7,10 +7,8 @@ found to be so.
 import dataclasses
 from collections.abc import Callable
 
-import redis
-
 from agentpipe.errors import OutputError
-from agentpipe.io.redis_link import Address, Client
+from agentpipe.io.redis_link import Address, Client, ResponseError
 
 __all__ = ["Health", "look", "server_id"]
 
@@ -91,12 +89,12 @@ def look(client: Client) -> Health:
     for name in _SETTINGS:
         try:
             found = client.config_get(name)
-        except redis.ResponseError:
+        except ResponseError:
             break  # not allowed, as in hosted ones
         settings |= {_text(key): _text(value) for key, value in found.items()}
     try:
         version = tuple(int(part) for part in str(client.info("server").get("redis_version", "0")).split(".")[:2])
-    except (redis.ResponseError, ValueError):
+    except (ResponseError, ValueError):
         version = ()
     return Health(server_id(client), version, settings)
 
@@ -105,7 +103,7 @@ def server_id(client: Client) -> str:
     """Which start of which Redis this is; empty when it does not say."""
     try:
         return str(client.info("server").get("run_id", ""))
-    except redis.ResponseError:
+    except ResponseError:
         return ""
 
 

@@ -19,12 +19,23 @@ from agentpipe.errors import OptionError, OutputError
 try:
     import redis
     from redis.backoff import NoBackoff
+    from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
     from redis.retry import Retry
     from redis.sentinel import Sentinel, SentinelConnectionPool
 except ImportError as missing:
     raise OptionError("--store", "Redis needs one package more: pip install 'agentpipe[redis]'") from missing
 
-__all__ = ["LOST", "Address", "Client", "Session", "evaluate", "failure"]
+__all__ = [
+    "LOST",
+    "Address",
+    "Client",
+    "OutOfMemoryError",
+    "RedisError",
+    "ResponseError",
+    "Session",
+    "evaluate",
+    "failure",
+]
 
 #: What one command may take. A Redis that does not answer for so long is taken to be away.
 COMMAND_S = 3.0
@@ -141,7 +152,7 @@ class Address:
 class Session:
     """One connection, for one thread. *prove* is called with each new one before anything else."""
 
-    def __init__(self, address: Address, prove: Callable[[Client], None], *, timeout_s: float = COMMAND_S) -> None:
+    def __init__(self, address: Address, prove: Callable[[Client], None], *, timeout_s: float) -> None:
         # given
         self._address = address
         self._prove = prove
@@ -162,7 +173,7 @@ class Session:
                 self.close()
                 if isinstance(error, REFUSED) or time.monotonic() + pause_s > limit:
                     raise failure(self._address, error) from error
-            except redis.RedisError as error:
+            except RedisError as error:
                 raise failure(self._address, error) from error
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, PAUSE_MOST_S)
@@ -201,7 +212,7 @@ def _sha(script: str) -> str:
 
 def failure(address: Address, error: Exception) -> OutputError:
     """What *error* of redis-py says, in one line."""
-    if isinstance(error, redis.OutOfMemoryError):
+    if isinstance(error, OutOfMemoryError):
         return OutputError(address.shown, "Redis has no memory left (maxmemory): nothing can be stored")
     text = " ".join(str(error).split()) or type(error).__name__
     return OutputError(address.shown, text.partition(" script: ")[0])

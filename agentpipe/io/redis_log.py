@@ -13,6 +13,7 @@ Entries are stored as *blocks*, the lines of what was committed together (see ``
 of the stream are the offsets, so that the entries after an offset are found without an index.
 """
 
+import contextlib
 import secrets
 import threading
 import time
@@ -22,7 +23,7 @@ from typing import Any, NamedTuple, TypeVar
 from agentpipe.event import TERMINAL_TYPES, Event, peek_lines
 from agentpipe.history import Page, fitting
 from agentpipe.io.redis_health import look, server_id
-from agentpipe.io.redis_link import COMMAND_S, Address, Client, Session, evaluate
+from agentpipe.io.redis_link import COMMAND_S, Address, Client, OutOfMemoryError, Session, evaluate
 from agentpipe.io.redis_reader import BLOCK_BYTES, BLOCK_EVENTS, RedisReader
 from agentpipe.io.redis_scripts import APPEND, FOUND, PROVE, RENEW, SAVE_STATE, TRIM
 from agentpipe.store import Commit, ContinuityLost, Standing, StoreConflict
@@ -80,13 +81,14 @@ class RedisLog:
         self._away = False
         self._unconfirmed = False
         self._prove_at = 0.0
+        self._server = ""  # as the log has it
         self.epoch = ""
-        self._session = Session(self.address, self._prove)
-        self._following = Session(self.address, self._prove, timeout_s=2 * COMMAND_S)
+        self._session = Session(self.address, self._met, timeout_s=COMMAND_S)
+        self._following = Session(self.address, self._met, timeout_s=2 * COMMAND_S)
         self.health = self._call(look)
         self._confirm = self.health.confirmation(sync, self.address)
         self.epoch = self._call(self._found)
-        self._call(self._prove)
+        self._call(self._met)
         self._reader = RedisReader(self.address, self.epoch)
 
     # --- the log
@@ -210,10 +212,18 @@ class RedisLog:
             epoch = evaluate(client, RENEW, (self._meta,), (epoch, secrets.token_hex(8))).decode()
         return epoch
 
+    def _met(self, client: Client) -> None:
+        """A new connection: prove it, and vouch for the Redis behind it, so that who comes after us believes it."""
+        if not self.epoch:
+            return  # we know no log yet
+        self._prove(client)
+        running = server_id(client)
+        if running != self._server:
+            with contextlib.suppress(OutOfMemoryError):  # then the next connection vouches for it
+                client.hset(self._meta, "server", running)
+
     def _prove(self, client: Client) -> None:
         """Whether this is the log that we know. Raises ContinuityLost."""
-        if not self.epoch:
-            return  # we know none yet
         known = self._known
         answer = evaluate(client, PROVE, (self._meta, self._log), (known.offset,))
         epoch, oldest, head, stamp, server = [part.decode() for part in answer]
@@ -223,10 +233,7 @@ class RedisLog:
         if known.offset and (known.offset > int(head) or (kept and stamp != known.stamp)):
             evaluate(client, RENEW, (self._meta,), (self.epoch, secrets.token_hex(8)))
             raise self._lost(f"entries up to {known.offset} were stored, and Redis has lost some of them")
-        if time.monotonic() >= self._prove_at:  # by the way
-            running = server_id(client)
-            if running != server:
-                client.hset(self._meta, "server", running)
+        self._server = server
         self._prove_at = time.monotonic() + PROVE_EVERY_S
 
     def _saw(self, known: _Known) -> None:
@@ -287,10 +294,8 @@ class RedisLog:
 
     def _dropped(self, client: Client, now: float) -> bool:
         """One step of `retain`: whether there may be more."""
-        lease = self.address.key("retaining")
-        if not client.set(lease, self._node, nx=True, ex=LEASE_S) and client.get(lease) != self._node.encode():
+        if not self._keeps_house(client):
             return False
-        client.expire(lease, LEASE_S)
         kept, oldest = client.hmget(self._meta, ["size", "count"]), self.oldest
         over = _Over(self._retention, now, int(kept[0] or 0), int(kept[1] or 0))
         found = client.xrange(self._log, count=BLOCKS_DROPPED)
@@ -302,6 +307,17 @@ class RedisLog:
         if blocks:
             self._drop(client, oldest, blocks)
         return len(blocks) == len(found) > 0
+
+    def _keeps_house(self, client: Client) -> bool:
+        """Whether it is for us to drop entries. Two that do so at once do no harm, they only do it twice."""
+        lease = self.address.key("retaining")
+        try:
+            if not client.set(lease, self._node, nx=True, ex=LEASE_S) and client.get(lease) != self._node.encode():
+                return False
+            client.expire(lease, LEASE_S)
+        except OutOfMemoryError:
+            pass  # then it is high time, whoever it is
+        return True
 
     def _drop(self, client: Client, oldest: int, blocks: Sequence[tuple[int, list[bytes]]]) -> None:
         ends: dict[str, bytes] = {}

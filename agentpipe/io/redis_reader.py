@@ -10,12 +10,10 @@ Any thread may ask: each call takes a connection from a pool.
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-import redis
-
 from agentpipe.errors import OutputError
 from agentpipe.event import Event, peek, peek_lines
 from agentpipe.history import SLICE_BYTES, Filter, OfRun, Page, Slice, fitting
-from agentpipe.io.redis_link import LOST, Address, Client, evaluate, failure
+from agentpipe.io.redis_link import LOST, Address, Client, RedisError, evaluate, failure
 from agentpipe.io.redis_scripts import PAGE, PLACE
 
 __all__ = ["BLOCK_BYTES", "BLOCK_EVENTS", "Block", "RedisReader"]
@@ -192,7 +190,7 @@ class RedisReader:
         except LOST:
             try:
                 return question(self._client)
-            except redis.RedisError as error:
+            except RedisError as error:
                 raise failure(self.address, error) from error
-        except redis.RedisError as error:
+        except RedisError as error:
             raise failure(self.address, error) from error

@@ -22,8 +22,10 @@ __all__ = ["APPEND", "FOUND", "PAGE", "PLACE", "PROVE", "RENEW", "SAVE_STATE", "
 
 #: A log that is not there yet begins with an epoch. KEYS meta; ARGV epoch. Answers the epoch that holds.
 FOUND = """
-redis.call('HSETNX', KEYS[1], 'epoch', ARGV[1])
-return redis.call('HGET', KEYS[1], 'epoch')
+local epoch = redis.call('HGET', KEYS[1], 'epoch')
+if epoch then return epoch end
+redis.call('HSET', KEYS[1], 'epoch', ARGV[1])
+return ARGV[1]
 """
 
 #: The epoch is replaced, unless somebody else has done so. KEYS meta; ARGV old, new. Answers the epoch that holds.
