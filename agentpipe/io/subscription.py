@@ -135,10 +135,10 @@ class Subscription:
                     return item.what
             if self._following.done:
                 break
-            left_s = limit - now() if limit is not None else None
-            if left_s is not None and left_s < 0:
-                return None
+            left_s = max(0.0, limit - now()) if limit is not None else None
             self._step(left_s)
+            if left_s == 0.0 and not self._items:
+                return None
         self._release()
         return None
 

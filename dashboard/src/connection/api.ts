@@ -57,9 +57,9 @@ export class Api {
     return (await this.#call("api/runs")).json() as Promise<Listing<T>>;
   }
 
-  /** One page of a run's events behind the offset `after`, but for the contents, which `content` gives. */
+  /** One page of a run's events behind the offset `after`, texts accumulated, without the contents, which `content` gives. */
   async page(run: string, after: number): Promise<EventPage> {
-    const path = `api/runs/${encodeURIComponent(run)}/events?after=${after}&limit=${PAGE_EVENTS}&content=0`;
+    const path = `api/runs/${encodeURIComponent(run)}/events?after=${after}&limit=${PAGE_EVENTS}&content=0&accumulate=1`;
     return (await this.#call(path)).json() as Promise<EventPage>;
   }
 

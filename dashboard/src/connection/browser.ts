@@ -1,4 +1,4 @@
-// The browser as the connection's world: its WebSocket, clock, chance and timers.
+// The browser, or node, as the connection's world: its WebSocket, clock, chance and timers.
 import type { Socket, World } from "./connection";
 
 /** A world whose sockets go to `ws` beside the page at `base`. */

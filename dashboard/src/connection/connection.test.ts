@@ -1,67 +1,9 @@
 // The link's state machine with a socket, timers, clock and chance of its own: nothing here waits.
 import { beforeEach, describe, expect, test } from "vitest";
-import { backoffMs, verdict } from "./backoff";
-import { Connection, type LinkState, type Socket, type World } from "./connection";
+import { backoffMs } from "./backoff";
+import { Connection, type LinkState } from "./connection";
+import { FakeSocket, FakeWorld } from "./fakes";
 import { readMessage, type AgentEvent, type HubGap, type Position } from "./messages";
-
-class FakeSocket implements Socket {
-  onmessage: Socket["onmessage"] = null;
-  onclose: Socket["onclose"] = null;
-  readonly sent: Array<Record<string, unknown>> = [];
-  closed = false;
-  send(text: string): void {
-    this.sent.push(JSON.parse(text) as Record<string, unknown>);
-  }
-  close(): void {
-    this.closed = true;
-  }
-  receive(message: object): void {
-    this.onmessage?.({ data: JSON.stringify(message) });
-  }
-  fail(code: number, reason = ""): void {
-    this.onclose?.({ code, reason });
-  }
-  last(): Record<string, unknown> {
-    return this.sent.at(-1)!;
-  }
-}
-
-class FakeWorld implements World {
-  readonly sockets: FakeSocket[] = [];
-  time = 0;
-  chance = 0.5;
-  #timers: Array<{ at: number; call: () => void }> = [];
-  open(): FakeSocket {
-    const socket = new FakeSocket();
-    this.sockets.push(socket);
-    return socket;
-  }
-  now(): number {
-    return this.time;
-  }
-  random(): number {
-    return this.chance;
-  }
-  after(ms: number, call: () => void): () => void {
-    const timer = { at: this.time + ms, call };
-    this.#timers.push(timer);
-    return () => (this.#timers = this.#timers.filter((other) => other !== timer));
-  }
-  pass(ms: number): void {
-    const until = this.time + ms;
-    for (;;) {
-      const next = this.#timers.filter((timer) => timer.at <= until).sort((a, b) => a.at - b.at)[0];
-      if (next === undefined) break;
-      this.#timers = this.#timers.filter((timer) => timer !== next);
-      this.time = next.at;
-      next.call();
-    }
-    this.time = until;
-  }
-  get socket(): FakeSocket {
-    return this.sockets.at(-1)!;
-  }
-}
 
 class Ear {
   readonly got: string[] = [];
@@ -79,6 +21,10 @@ class Ear {
   }
   caughtUp(): void {
     this.caught += 1;
+  }
+  refusals: string[] = [];
+  refused(code: string): void {
+    this.refusals.push(code);
   }
 }
 
@@ -143,9 +89,9 @@ describe("the link", () => {
 
   test("is disconnected when the hub says not to come back", () => {
     up();
-    world.socket.fail(4403, "not allowed");
+    world.socket.fail(4409, "fenced");
     world.pass(600_000);
-    expect(states.at(-1)).toMatchObject({ phase: "disconnected", reason: "not allowed" });
+    expect(states.at(-1)).toMatchObject({ phase: "disconnected", reason: "fenced" });
     expect(world.sockets).toHaveLength(1);
   });
 
@@ -280,6 +226,7 @@ describe("a subscription", () => {
     socket.receive(confirm(id, 5));
     socket.receive({ type: "heartbeat", head: 6 });
     expect(socket.last()["id"]).toBe(id);
+    world.pass(20_000);
     socket.receive({ type: "heartbeat", head: 6 });
     expect(socket.last()).toMatchObject({ type: "subscribe", since: { epoch: "E", offset: 5 } });
     expect(socket.last()["id"]).not.toBe(id);
@@ -310,6 +257,43 @@ describe("a subscription", () => {
   });
 });
 
+describe("a link without a cookie", () => {
+  test("says its token before anything else", () => {
+    const link = new Connection(world, () => {}, "secret");
+    link.subscribe({}, "start", new Ear());
+    link.start();
+    world.socket.onopen?.();
+    expect(world.socket.sent).toEqual([{ type: "auth", token: "secret" }]);
+    world.socket.receive(WELCOME);
+    expect(world.socket.last()).toMatchObject({ type: "subscribe" });
+  });
+});
+
+describe("several subscriptions", () => {
+  test("one that is refused leaves the others alone, and is not asked for after a reconnect", () => {
+    const [good, bad] = [new Ear(), new Ear()];
+    const socket = up();
+    link.subscribe({}, "start", good);
+    socket.receive(confirm(1, 0));
+    link.subscribe({ types: [""] }, "start", bad);
+    socket.receive({ type: "error", code: "bad_message", message: "no" });
+    expect(bad.refusals).toEqual(["bad_message"]);
+    socket.fail(1006);
+    world.pass(10_000);
+    world.socket.receive(WELCOME);
+    expect(world.socket.sent).toHaveLength(1);
+    expect(good.refusals).toEqual([]);
+  });
+
+  test("each keeps what it asked to have accumulated or left out", () => {
+    const socket = up();
+    link.subscribe({}, "start", new Ear(), { accumulate: true, includeContent: false });
+    expect(socket.last()).toMatchObject({ accumulate: true, includeContent: false });
+    link.subscribe({}, "live", new Ear());
+    expect(socket.last()).not.toHaveProperty("accumulate");
+  });
+});
+
 describe("backoff", () => {
   test("has full jitter under a doubling ceiling that ends at ten seconds", () => {
     expect([1, 2, 3, 6, 40].map((attempt) => backoffMs(attempt, "return", 1))).toEqual([300, 600, 1200, 9600, 10_000]);
@@ -318,17 +302,17 @@ describe("backoff", () => {
     expect(backoffMs(1, "later", 1)).toBe(2400);
   });
 
-  test("the range of a close code is its verdict", () => {
-    expect([1000, 1006, 4100, 4199, 4201, 4401, 4403, 4499].map(verdict)).toEqual([
-      "return",
-      "return",
-      "at_once",
-      "at_once",
-      "later",
-      "auth",
-      "stop",
-      "stop",
-    ]);
+  test("is spread evenly between nothing and the ceiling", () => {
+    let seed = 1;
+    const random = (): number => (seed = (seed * 16807) % 2147483647) / 2147483647; // Lehmer's generator: the same each time
+    for (const [attempt, why, top] of [[1, "return", 300], [3, "return", 1200], [1, "later", 2400], [30, "return", 10_000], [1, "at_once", 250]] as const) {
+      const waits = Array.from({ length: 2000 }, () => backoffMs(attempt, why, random()));
+      for (let tenth = 0; tenth < 10; tenth++) {
+        const share = waits.filter((wait) => wait >= (tenth * top) / 10 && wait < ((tenth + 1) * top) / 10).length;
+        expect(share).toBeGreaterThan(140);
+        expect(share).toBeLessThan(260);
+      }
+    }
   });
 });
 

@@ -3,8 +3,8 @@
 // The rule it keeps: the link's state is always one of the phases below and says why; subscriptions outlive sockets and
 // go on from their own positions. Sockets, timers, clock and chance come from outside (`World`), so tests own them.
 import { backoffMs, verdict, type Verdict } from "./backoff";
-import { readMessage, type Filter, type HubMessage, type Since } from "./messages";
-import { Subscription, type Listener } from "./subscription";
+import { readMessage, type Bye, type Filter, type HubError, type HubMessage, type Position, type Since } from "./messages";
+import { Subscription, type Listener, type Step, type SubscriptionOptions } from "./subscription";
 
 /**
  * connecting: the first attempt · connected: welcome has come · reconnecting: lost, an attempt runs or waits ·
@@ -28,6 +28,7 @@ export interface LinkState {
 
 /** The part of WebSocket that the connection uses. */
 export interface Socket {
+  onopen: (() => void) | null;
   onmessage: ((event: { data: unknown }) => void) | null;
   onclose: ((event: { code: number; reason: string }) => void) | null;
   send(text: string): void;
@@ -47,11 +48,13 @@ const HELD_MS = 3_000; // a link that held this long has proved itself: the next
 const WELCOME_MS = 10_000; // the hub greets at once; a socket that says nothing this long is not a hub
 const SILENT_HEARTBEATS = 2.5; // one heartbeat may be late; two and a half say that the link is dead
 const DEFAULT_HEARTBEAT_S = 20;
+const STAY_AWAY_MS = 60_000; // the longest that a hub may tell us to stay away
 
 export class Connection {
   // given
   readonly #world: World;
   readonly #changed: (state: LinkState) => void;
+  readonly #token: string | null;
   readonly #subscriptions = new Set<Subscription>();
   // changing
   #state: LinkState = {
@@ -65,16 +68,17 @@ export class Connection {
   #socket: Socket | null = null;
   #heartbeatMs = DEFAULT_HEARTBEAT_S * 1000;
   #welcomedAt: number | null = null;
-  #byeMs = 0;
+  #bye: Bye | null = null;
   #lastId = 0;
   #tries = 0; // to get a link, since one held
   #cancelWatch = (): void => {};
   #cancelRetry = (): void => {};
 
-  /** `changed` is called with every new state of the link. */
-  constructor(world: World, changed: (state: LinkState) => void) {
+  /** `changed` is called with every new state of the link. Where no cookie speaks for the page, `token` does. */
+  constructor(world: World, changed: (state: LinkState) => void, token: string | null = null) {
     this.#world = world;
     this.#changed = changed;
+    this.#token = token;
   }
 
   get state(): LinkState {
@@ -97,8 +101,8 @@ export class Connection {
   }
 
   /** Subscribes now if the link is up, and again after every reconnect, from where it was. Returns how to end it. */
-  subscribe(filter: Filter, since: Since, listener: Listener): () => void {
-    const subscription = new Subscription(filter, since, listener);
+  subscribe(filter: Filter, since: Since, listener: Listener, options: SubscriptionOptions = {}): () => void {
+    const subscription = new Subscription(filter, since, listener, options);
     this.#subscriptions.add(subscription);
     if (this.#state.phase === "connected") this.#request(subscription);
     return () => {
@@ -107,16 +111,25 @@ export class Connection {
     };
   }
 
+  /** Where each subscription stands, in the order in which they were made: what to keep in order to go on another time. */
+  positions(): Array<Position | null> {
+    return [...this.#subscriptions].map((subscription) => subscription.position);
+  }
+
   #open(): void {
     this.#welcomedAt = null;
-    this.#byeMs = 0;
+    this.#bye = null;
     const socket = this.#world.open();
     this.#socket = socket;
+    socket.onopen = () => {
+      if (socket === this.#socket && this.#token !== null) this.#send({ type: "auth", token: this.#token });
+    };
     socket.onmessage = (event) => {
       if (socket === this.#socket) this.#received(event.data);
     };
     socket.onclose = (event) => {
-      if (socket === this.#socket) this.#lost(verdict(event.code), event.reason || this.#state.reason || `closed (${event.code})`);
+      const why = verdict(event.code, this.#bye?.code);
+      if (socket === this.#socket) this.#lost(why, event.reason || this.#state.reason || `closed (${event.code})`);
     };
     this.#watch(WELCOME_MS);
   }
@@ -146,24 +159,43 @@ export class Connection {
         return;
       case "heartbeat":
         this.#set({ head: message.head });
-        for (const subscription of this.#subscriptions) {
-          if (subscription.behind(message.head)) this.#again(subscription);
+        for (const subscription of [...this.#subscriptions]) {
+          this.#took(subscription, subscription.heartbeat(message.head, this.#world.now(), this.#heartbeatMs));
         }
         return;
       case "bye":
-        this.#byeMs = message.after_ms ?? 0;
+        this.#bye = message;
         this.#state.reason = message.reason;
         return;
       case "error":
         this.#set({ reason: message.message });
+        this.#complained(message);
         return;
       default: {
         const subscription = this.#byId(message.id);
         if (subscription === undefined) return; // under way when it was replaced or ended
         if (message.type === "subscription_confirmed") subscription.confirmed(message, this.#state.head);
-        else if (message.type === "gap") subscription.gap(message);
-        else if (subscription.events(message) === "resubscribe") this.#again(subscription);
+        else this.#took(subscription, message.type === "gap" ? subscription.gap(message) : subscription.events(message));
       }
+    }
+  }
+
+  #took(subscription: Subscription, step: Step): void {
+    if (step === "resubscribe") this.#again(subscription);
+  }
+
+  /** An error about one request: a store that fails is asked again later, everything else ends the subscription. */
+  #complained(error: HubError): void {
+    const { in_reply_to: id, code } = error;
+    const asking = [...this.#subscriptions].filter((one) => one.asking);
+    const subscription = id === undefined ? (asking.length === 1 ? asking[0] : undefined) : this.#byId(id);
+    if (subscription === undefined) return; // about nothing of ours, or a request that was given up
+    if (code !== "unavailable") {
+      this.#subscriptions.delete(subscription);
+      subscription.listener.refused(code, error.message);
+    } else if (id !== undefined && subscription.asking) {
+      subscription.misses += 1;
+      this.#later(subscription);
     }
   }
 
@@ -180,16 +212,21 @@ export class Connection {
   #again(subscription: Subscription): void {
     this.#unsubscribe(subscription);
     subscription.misses += 1;
-    if (subscription.misses === 1) return this.#request(subscription);
+    if (subscription.misses === 1) this.#request(subscription);
+    else this.#later(subscription);
+  }
+
+  #later(subscription: Subscription): void {
+    subscription.forget();
     const socket = this.#socket;
     this.#world.after(backoffMs(subscription.misses, "return", this.#world.random()), () => {
-      if (this.#socket === socket && this.#subscriptions.has(subscription)) this.#request(subscription);
+      if (this.#socket === socket && this.#subscriptions.has(subscription) && subscription.id === 0) this.#request(subscription);
     });
   }
 
   #unsubscribe(subscription: Subscription): void {
     if (this.#state.phase === "connected" && subscription.id !== 0) this.#send({ type: "unsubscribe", id: subscription.id });
-    subscription.id = 0; // ids count from 1: nothing that is still under way fits it now
+    subscription.forget();
   }
 
   #send(message: object): void {
@@ -209,12 +246,13 @@ export class Connection {
   }
 
   #lost(why: Verdict, reason: string): void {
+    for (const subscription of this.#subscriptions) subscription.forget();
     const held = this.#welcomedAt !== null && this.#world.now() - this.#welcomedAt >= HELD_MS;
     this.#drop();
     if (why === "auth") return this.#set({ phase: "refused", attempt: 0, retryAt: null, reason });
     if (why === "stop") return this.#set({ phase: "disconnected", attempt: 0, retryAt: null, reason });
     this.#tries = held ? 1 : this.#tries + 1;
-    const wait = Math.max(this.#byeMs, backoffMs(this.#tries, why, this.#world.random()));
+    const wait = Math.max(Math.min(this.#bye?.after_ms ?? 0, STAY_AWAY_MS), backoffMs(this.#tries, why, this.#world.random()));
     this.#set({ phase: this.#comingBack(), attempt: this.#tries, retryAt: this.#world.now() + wait, reason });
     this.#cancelRetry = this.#world.after(wait, () => {
       this.#set({ retryAt: null });

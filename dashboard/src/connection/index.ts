@@ -1,17 +1,13 @@
-// A client of the hub for browsers, without a framework: use it from your own page like this.
+// A client of the hub for browsers and for node (22 or later), without a framework. docs/clients.md has the rules that it
+// keeps and an example that runs; this is its whole public surface.
 //
-//   const api = new Api(document.baseURI);
-//   await api.session(token);                                   // once; afterwards the cookie speaks
-//   const link = new Connection(browserWorld(document.baseURI), (state) => show(state));
-//   link.start();
-//   const end = link.subscribe({ runs: ["7f3a"] }, "start", {
-//     events: (events, position) => …,                           // in order, nothing twice on one log
-//     gap: (gap) => …,                                           // what will not come, and why
-//     newEpoch: () => …,                                         // a new log: known events may come again, drop them by identity()
-//     caughtUp: () => …,
-//   });
+//   Connection(world, changed, token?)   the link: start(), stop(), subscribe(filter, since, listener, options), state
+//   browserWorld(base)                   the world of a browser or of node, for a hub's page at `base`
+//   Listener                             events, gap, newEpoch, caughtUp, refused
+//   Api(base)                            the HTTP calls: session(token), runs(), page(run, after), content(ref, limit)
+//   identity(event)                      what to drop known events by when a new log began
 export { Api, ApiError, type EventPage, type Excerpt, type Listing } from "./api";
 export { browserWorld } from "./browser";
 export { Connection, type LinkState, type Phase, type Socket, type World } from "./connection";
 export { identity, type AgentEvent, type Filter, type HubGap, type Position, type Since } from "./messages";
-export type { Listener } from "./subscription";
+export type { Listener, SubscriptionOptions } from "./subscription";

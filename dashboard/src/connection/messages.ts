@@ -20,8 +20,8 @@ export interface Filter {
   types?: string[];
 }
 
-/** Where a subscription begins: a position, the oldest kept, or what comes from now on. */
-export type Since = Position | "start" | "live";
+/** Where a subscription begins: a position, the oldest kept, the last so many that match, or what comes from now on. */
+export type Since = Position | "start" | "live" | { last: number };
 
 type Id = number | string;
 
@@ -65,6 +65,7 @@ export interface HubError {
   type: "error";
   code: string;
   message: string;
+  in_reply_to?: Id;
 }
 export interface Bye {
   type: "bye";
@@ -78,9 +79,9 @@ export type HubMessage = Welcome | Confirmed | Events | HubGap | Heartbeat | Hub
 
 const NEEDS: Record<HubMessage["type"], Record<string, string>> = {
   welcome: { epoch: "string", head: "number" },
-  subscription_confirmed: { position: "object", recovered: "boolean" },
-  events: { prev: "number", pos: "number", events: "object" },
-  gap: { from: "number", to: "number" },
+  subscription_confirmed: { id: "id", position: "object", recovered: "boolean" },
+  events: { id: "id", prev: "number", pos: "number", events: "object" },
+  gap: { id: "id", from: "number", to: "number" },
   heartbeat: { head: "number" },
   error: { code: "string", message: "string" },
   bye: { code: "number" },
@@ -97,7 +98,8 @@ export function readMessage(frame: string): HubMessage | null {
   if (needs === undefined) return null;
   const fields = message as Record<string, unknown>;
   for (const [field, type] of Object.entries(needs)) {
-    if (typeof fields[field] !== type) throw new SyntaxError(`${String(message.type)} without ${field}`);
+    const found = typeof fields[field];
+    if (found !== type && !(type === "id" && (found === "number" || found === "string"))) throw new SyntaxError(`${String(message.type)} without ${field}`);
   }
   return message as HubMessage;
 }

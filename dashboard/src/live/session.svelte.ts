@@ -4,7 +4,7 @@
 // reload shows what was streamed. Two subscriptions are open at most: the list's (all runs, only the types that change a
 // summary) and the opened run's (everything). Events are applied once a frame.
 import { tick } from "svelte";
-import { Api, ApiError, Connection, browserWorld, type AgentEvent, type LinkState, type Listener } from "../connection";
+import { Api, ApiError, Connection, browserWorld, type AgentEvent, type LinkState, type Listener, type Position, type SubscriptionOptions } from "../connection";
 import { Feed } from "../store/feed";
 import { LIST_TYPES, Runs, type RunSummary } from "../store/runs";
 import { sessionsOf } from "../store/sessions";
@@ -19,6 +19,8 @@ const READING_MS = 20_000; // the list is read anew this often while something r
 const FRAMES_KEPT = 240; // four seconds of frames: what a test or a curious reader looks at
 const HIDDEN_FACTOR = 15; // a hidden tab reads every five minutes, which bounds what it has to remember
 const SETTLE_MS = 1_000; // after a run ended: its last events have come by then
+/** Texts that wait together come joined; whole contents are fetched by reference. */
+const LEAN: SubscriptionOptions = { accumulate: true, includeContent: false };
 
 export class Session {
   access = $state<Access>("asking");
@@ -153,7 +155,7 @@ export class Session {
       this.#endList();
       this.#listPending = [];
       this.#runs.read(runs);
-      this.#endList = this.#connection.subscribe({ types: LIST_TYPES }, position, this.#listListener());
+      this.#endList = this.#connection.subscribe({ types: LIST_TYPES }, position, this.#listListener(), LEAN);
       this.listing = "ready";
       this.#showRuns();
     } catch (error) {
@@ -177,6 +179,7 @@ export class Session {
       gap: () => void this.#readRuns(),
       newEpoch: () => void this.#readRuns(),
       caughtUp: () => {},
+      refused: () => setTimeout(() => void this.#readRuns(), RETRY_MS),
     };
   }
 
@@ -208,7 +211,7 @@ export class Session {
         if (page.more) continue;
         this.loading = "ready";
         const since = { epoch, offset: page.next };
-        this.#endFeed = this.#connection.subscribe({ runs: [feed.run] }, since, this.#feedListener(feed));
+        this.#endFeed = this.#connection.subscribe({ runs: [feed.run] }, since, this.#feedListener(feed, opening), LEAN);
         return;
       } catch (error) {
         if (this.#refused(error) || opening !== this.#opening) return;
@@ -218,7 +221,7 @@ export class Session {
     }
   }
 
-  #feedListener(feed: Feed): Listener {
+  #feedListener(feed: Feed, opening: number): Listener {
     return {
       events: (events) => {
         if (events.length === 0) return;
@@ -230,9 +233,22 @@ export class Session {
         feed.hubGap(gap);
         this.feedVersion += 1;
       },
-      newEpoch: () => {}, // the hub sends what it keeps from the beginning; the feed drops what it knows
+      newEpoch: (position) => this.#followAnew(feed, opening, position),
       caughtUp: () => {},
+      refused: () => setTimeout(() => void (opening === this.#opening && this.#fill(feed, opening)), RETRY_MS),
     };
+  }
+
+  /**
+   * The hub sends what it keeps from the beginning and the feed drops what it knows: piece by piece, because pieces that
+   * come joined now may be partly known.
+   */
+  #followAnew(feed: Feed, opening: number, position: Position): void {
+    if (opening !== this.#opening) return;
+    this.#endFeed();
+    const listener = this.#feedListener(feed, opening);
+    listener.gap({ type: "gap", id: 0, from: 0, to: position.offset, count: null, reason: "epoch" });
+    this.#endFeed = this.#connection.subscribe({ runs: [feed.run] }, position, listener, { includeContent: false });
   }
 
   #apply(): void {

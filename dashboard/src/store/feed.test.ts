@@ -273,3 +273,39 @@ describe("contents", () => {
     expect(feed.rows).toHaveLength(2); // the hole before the first event, and the result
   });
 });
+
+describe("accumulated text", () => {
+  test("is known piece by piece afterwards, and the other way round", () => {
+    restart();
+    const [one, two, three] = [chunk("a"), chunk("b"), chunk("c")] as [AgentEvent, AgentEvent, AgentEvent];
+    const merged = { ...two, payload: { ...two.payload, text: "ab" }, covers: [[1, 1]] } as AgentEvent;
+    const feed = feedOf(merged);
+    expect(feed.apply([one, two, three], 0)).toBe(1);
+    expect(feed.rows).toMatchObject([{ text: "abc", key: "r:1" }]);
+    expect(feed.eventIds).toEqual(["r:1", "r:2", "r:3"]);
+    const other = feedOf(one, two);
+    expect(other.apply([merged], 0)).toBe(0);
+    expect(other.rows).toMatchObject([{ text: "ab" }]);
+    expect(other.reportHoles(10_000)).toBe(false);
+  });
+
+  test("what the hub lost and this page has is no hole here", () => {
+    restart();
+    const feed = feedOf(chunk("a"), chunk("b"));
+    const lost = (first: number, last: number): AgentEvent =>
+      ({ ...make("gap", { ranges: [[first, last]], count: last - first + 1, reason: "evicted" }), event_id: `r:gap:${first}-${last}`, sequence: last }) as AgentEvent;
+    feed.apply([lost(1, 2)], 0);
+    expect(feed.rows).toHaveLength(1);
+    feed.apply([lost(1, 5)], 0);
+    expect(feed.rows.at(-1)).toMatchObject({ kind: "gap", reason: "evicted" });
+  });
+
+  test("a part of the hub's log that is gone is a row in its place", () => {
+    restart();
+    const feed = feedOf(chunk("a", true));
+    feed.hubGap({ type: "gap", id: 1, from: 5, to: 9, count: 5, reason: "evicted" });
+    feed.apply([chunk("b", true, 1)], 0);
+    expect(feed.rows.map((row) => row.kind)).toEqual(["text", "gap", "text"]);
+    expect(feed.rows[1]).toMatchObject({ count: 5, reason: "evicted" });
+  });
+});

@@ -39,7 +39,7 @@ export class Feed {
     this.run = run;
   }
 
-  /** Identities of the events that were taken, in order. */
+  /** Identities of the events that were taken, in order, and of those that they cover. */
   get eventIds(): string[] {
     return [...this.#seen];
   }
@@ -50,8 +50,8 @@ export class Feed {
     for (const event of events) {
       const id = identity(event);
       if (event.run_id !== this.run || this.#seen.has(id)) continue;
-      this.#seen.add(id);
       this.#account(event, now);
+      this.#seen.add(id);
       if (this.#excuse !== null) this.#explainHoles(this.#excuse);
       this.#take(event as KnownEvent, id);
       fresh += 1;
@@ -105,7 +105,9 @@ export class Feed {
 
   #account(event: AgentEvent, now: number): void {
     for (const [first, last] of event.covers ?? []) {
-      if (first !== undefined) this.#ledger.settle(first, last ?? first, now);
+      if (first === undefined) continue;
+      this.#ledger.settle(first, last ?? first, now);
+      for (let number = first; number <= (last ?? first); number++) this.#seen.add(`${this.run}:${number}`);
     }
     if (event.type !== "gap" && event.sequence !== undefined) {
       const first = firstPart(event);
@@ -122,7 +124,8 @@ export class Feed {
   }
 
   #take(event: KnownEvent, id: string): void {
-    const base = { ...common(event.timestamp), key: id, ...this.#place(event.parent_id) };
+    const first = event.covers?.[0]?.[0]; // a text is one row by the name of its first piece, however its pieces came
+    const base = { ...common(event.timestamp), key: first === undefined ? id : `${this.run}:${first}`, ...this.#place(event.parent_id) };
     switch (event.type) {
       case "agent_tool_call":
         return this.#call(base, event.payload);
@@ -249,6 +252,7 @@ export class Feed {
   #gap(base: ReturnType<typeof common>, { payload }: Of<"gap">): void {
     const inside = (first: number, last: number): boolean =>
       payload.ranges.some(([from, to]) => from !== undefined && from <= first && last <= (to ?? from));
+    if (payload.ranges.length > 0 && payload.ranges.every(([from, to]) => this.#hasAll(from!, to ?? from!))) return;
     let explained = 0;
     for (const hole of this.#reported) {
       if (!inside(hole.first, hole.last)) continue;
@@ -259,6 +263,12 @@ export class Feed {
     if (explained >= payload.count && explained > 0) return;
     if (payload.ranges.length > 0 && this.#declaredAnew === 0 && explained === 0) return;
     this.#push({ ...base, kind: "gap", count: payload.count - explained, reason: payload.reason, ranges: payload.ranges });
+  }
+
+  /** Whether every number is known: a hub that lost what this page has is not a hole here. */
+  #hasAll(first: number, last: number): boolean {
+    for (let number = first; number <= last; number++) if (!this.#seen.has(`${this.run}:${number}`)) return false;
+    return true;
   }
 
   #end(base: ReturnType<typeof common>, type: string, ended: RunEnded): void {
