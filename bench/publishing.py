@@ -1,7 +1,9 @@
 """How many events a second does ``publish`` bring into a hub, acknowledged?"""
 
 import subprocess
+import tempfile
 import time
+from pathlib import Path
 
 from bench import hub
 from bench.data import event_file
@@ -14,6 +16,12 @@ SLOW_COUNT = 50_000
 def published(store: str) -> float:
     with hub.running(store) as server:
         return _timed([AGENTPIPE, "publish", server.url, "--token-file", str(server.token_file)], COUNT)
+
+
+def outboxed(*options: str) -> float:
+    with hub.running("file") as server, tempfile.TemporaryDirectory() as folder:
+        outbox = ["--outbox", str(Path(folder, "events.outbox")), *options]
+        return _timed([AGENTPIPE, "publish", server.url, "--token-file", str(server.token_file), *outbox], COUNT)
 
 
 def one_by_one() -> float:
@@ -35,10 +43,18 @@ def answers(repeats: int) -> list[Answer]:
             [
                 Contender("agentpipe publish, memory store", lambda: published("memory")),
                 Contender("agentpipe publish, SQLite store", lambda: published("file")),
+                Contender("agentpipe publish --outbox, SQLite store", outboxed),
+                Contender(
+                    "agentpipe publish --outbox --sync always, SQLite store", lambda: outboxed("--sync", "always")
+                ),
                 Contender("websocket-client loop, one event a frame", one_by_one),
             ],
             unit="events/s",
             repeats=repeats,
-            goals={"agentpipe publish, memory store": "≥ 700,000", "agentpipe publish, SQLite store": "≥ 250,000"},
+            goals={
+                "agentpipe publish, memory store": "≥ 700,000",
+                "agentpipe publish, SQLite store": "≥ 250,000",
+                "agentpipe publish --outbox, SQLite store": "≥ 150,000",
+            },
         )
     ]

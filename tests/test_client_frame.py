@@ -3,7 +3,7 @@
 import pytest
 
 from agentpipe.client_frame import CLOSE, PING, TEXT, introduction, masked, publication
-from agentpipe.request import Publish, parse_client_message
+from agentpipe.request import Hello, Publish, parse_client_message
 from agentpipe.store import Sender
 
 
@@ -78,4 +78,4 @@ def test_lines_are_published_as_they_are():
 
 
 def test_an_introduction_is_what_the_hub_understands():
-    assert parse_client_message(introduction("0123456789abcdef", 7)) == Sender("0123456789abcdef", 7)
+    assert parse_client_message(introduction("0123456789abcdef", 7)) == Hello(Sender("0123456789abcdef", 7))
