@@ -1,7 +1,8 @@
 """Reading the log that lies in one SQLite file, next to the one who writes it.
 
 The rule this module keeps: a question is answered from what is committed, on a connection of its own, and reads whole
-blocks (see ``sqlite_log``) instead of single events.
+blocks (``sqlite_blocks``) instead of single events. Between two queries the writer may evict something: an answer then
+says that it is gone, as it says of anything that went before.
 """
 
 import sqlite3
@@ -9,16 +10,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from agentpipe.errors import OutputError
 from agentpipe.event import peek_lines
 from agentpipe.history import SLICE_BYTES, Filter, OfRun, Page, Slice, fitting
-from agentpipe.io.private_file import create_private
+from agentpipe.io.sqlite_blocks import BLOCK_BYTES, present, read_lines
+from agentpipe.io.sqlite_file import connect, problem
 
-__all__ = ["BLOCK_BYTES", "BLOCK_EVENTS", "SqliteReader", "connect"]
-
-#: A block holds at most this much, so that reading one event does not read megabytes.
-BLOCK_EVENTS = 500
-BLOCK_BYTES = 256 * 1024
+__all__ = ["SqliteReader"]
 
 #: What one query brings into memory: four full blocks, or thousands of those that hold a single event. Several clients
 #: read at once, each with a query of its own.
@@ -39,30 +36,36 @@ class SqliteReader:
     @property
     def oldest(self) -> int:
         """The offset before the first entry kept."""
-        first = self._value("SELECT min(first) FROM block")
-        return first - 1 if first is not None else self._head_when_empty()
+        rows = self._rows("SELECT first, lines FROM block ORDER BY first LIMIT 1", ())
+        if not rows:
+            return self.head
+        first, data = rows[0]
+        return int(first) - 1 + len(data) - len(data.lstrip(b"\n"))
 
     @property
     def head(self) -> int:
         """The offset of the newest entry."""
-        found = self._value("SELECT first + count - 1 FROM block ORDER BY first DESC LIMIT 1")
-        return found if found is not None else self._head_when_empty()
+        return int(self._value(_HEAD))
 
     def since(self, offset: int, limit: int, limit_bytes: int) -> Page:
         """The entries after *offset*; see `Log`."""
+        head = self.head  # before looking: what comes meanwhile is not to be taken for gone
         lines: list[bytes] = []
         size = 0
         start = offset
         for first, found in self._blocks_from(offset + 1):
-            skipped = max(0, offset + 1 - first)
+            before = max(0, offset + 1 - first)
             if not lines:
-                start = first + skipped - 1
-            lines += found[skipped:]
+                before = next((index for index in range(before, len(found)) if found[index]), len(found))
+                start = first + before - 1
+            elif first != start + len(lines) + 1:
+                break  # what lies between is gone: the next page says so
+            lines += found[before:]
             size += sum(map(len, found))
             if len(lines) >= limit or size >= limit_bytes:
                 break
         if not lines:
-            return Page(max(offset, self.head), [])
+            return Page(max(offset, head), [])
         lines = lines[:limit]
         return Page(start, lines[: fitting(lines, limit_bytes)])
 
@@ -70,7 +73,7 @@ class SqliteReader:
         """The line of the event with this id, or None."""
         for first in self._candidates(event_id):
             for _, lines in self._blocks_from(first, limit=1):
-                for event in peek_lines(lines)[0]:
+                for event in present(lines)[1]:
                     if event.identity == event_id:
                         return event.line
         return None
@@ -83,12 +86,13 @@ class SqliteReader:
         offsets: list[int] = []
         room = limit_bytes
         for first, found in self._blocks_of_run(wanted.run_id, after):
-            events, _ = peek_lines(found)
-            for index in pick(events):
-                if first + index <= after:
+            indexes, events = present(found)
+            for place in pick(events):
+                offset = first + indexes[place]
+                if offset <= after:
                     continue
-                lines.append(events[index].line)
-                offsets.append(first + index)
+                lines.append(events[place].line)
+                offsets.append(offset)
                 room -= len(lines[-1])
                 if len(lines) == limit or room <= 0:
                     return Slice(lines, offsets, offsets[-1])
@@ -102,13 +106,15 @@ class SqliteReader:
 
     def before_last(self, filter: Filter, count: int) -> int:  # noqa: A002 - the protocol's word
         """The offset after which the last *count* matching entries lie; see `Log`."""
-        if filter.everything or not count:
-            return max(self.oldest, self.head - count)
+        if not count:
+            return self.head
         place = self.head + 1
-        query = "SELECT first, lines FROM block WHERE first < ? ORDER BY first DESC LIMIT 8"
-        while rows := self._rows(query, (place,), QUERY_BYTES):
-            for place, lines in rows:
-                found = filter.pick(peek_lines(lines.split(b"\n"))[0])
+        while rows := self._rows(_BLOCKS_BEFORE, (place,), QUERY_BYTES):
+            for place, held, crc, data in rows:
+                lines = read_lines(self.path, place, held, crc, data)
+                found = [index for index, line in enumerate(lines) if line]
+                if not filter.everything:
+                    found = [found[index] for index in filter.pick(peek_lines([lines[index] for index in found])[0])]
                 if len(found) >= count:
                     return int(place) + found[len(found) - count] - 1
                 count -= len(found)
@@ -121,7 +127,7 @@ class SqliteReader:
 
     def _candidates(self, event_id: str) -> Iterator[int]:
         """The blocks in which an event may be, by its id alone."""
-        for (first,) in self._rows("SELECT first FROM alias WHERE event_id = ?", (event_id,)):
+        for (first,) in self._rows("SELECT first FROM alias WHERE event_id = ? AND first > 0", (event_id,)):
             yield first
         run_id, _, number = event_id.rpartition(":")
         if number.isdecimal() and len(number) < 17:
@@ -155,26 +161,22 @@ class SqliteReader:
         run = self._value(_RUN, (run_id,))
         place = self._value(_PART_OF, (run, after + 1)) or 0
         while rows := self._rows(_BLOCKS_OF_RUN, (run, place), QUERY_BYTES):
-            for first, lines in rows:
-                yield first, lines.split(b"\n")
+            for first, count, crc, data in rows:
+                yield first, read_lines(self.path, first, count, crc, data)
             place = rows[-1][0] + 1
 
     def _blocks_from(self, offset: int, limit: int = -1) -> Iterator[tuple[int, list[bytes]]]:
         """Blocks from the one that holds *offset* on: the offset of the first entry, and the lines."""
         place = self._value("SELECT first FROM block WHERE first <= ? ORDER BY first DESC LIMIT 1", (offset,))
         place = offset if place is None else place
-        query = "SELECT first, count, lines FROM block WHERE first >= ? ORDER BY first LIMIT ?"
         ahead = 1  # blocks of single events are small: read more of them at once as it goes on
-        while limit and (rows := self._rows(query, (place, ahead), QUERY_BYTES)):
-            for first, count, lines in rows:
+        while limit and (rows := self._rows(_BLOCKS_FROM, (place, ahead), QUERY_BYTES)):
+            for first, count, crc, data in rows:
                 if first + count > offset:
-                    yield first, lines.split(b"\n")
+                    yield first, read_lines(self.path, first, count, crc, data)
                 place = first + count
             ahead = min(2 * ahead, 32)
             limit -= 1
-
-    def _head_when_empty(self) -> int:
-        return int(self._value("SELECT value FROM meta WHERE name = 'head'") or 0)
 
     def _value(self, query: str, values: Sequence[object] = ()) -> Any:
         rows = self._rows(query, values)
@@ -187,7 +189,7 @@ class SqliteReader:
                 cursor = self._connection.execute(query, values)
                 return cursor.fetchall() if not limit_bytes else _first(cursor, limit_bytes)
             except sqlite3.Error as error:
-                raise OutputError(self.path, str(error)) from error
+                raise problem(self.path, error) from error
 
 
 def _first(cursor: sqlite3.Cursor, limit_bytes: int) -> list[tuple[Any, ...]]:
@@ -208,20 +210,11 @@ _PART_FROM = "SELECT first, low, high FROM part WHERE run = ? AND first >= ? ORD
 _PART_OF = "SELECT max(first) FROM part WHERE run = ? AND first <= ?"
 _PART_REACHING = "SELECT first FROM part WHERE run = ? AND high >= ? ORDER BY first LIMIT 1"
 _PARTS_WITH = "SELECT first FROM part WHERE run = ? AND low <= ? AND high >= ?"
-_BLOCKS_OF_RUN = """SELECT block.first, block.lines FROM part JOIN block USING (first)
+_BLOCKS_OF_RUN = """SELECT block.first, count, crc, lines FROM part JOIN block USING (first)
                     WHERE run = ? AND first >= ? ORDER BY first LIMIT 32"""
+_BLOCKS_FROM = "SELECT first, count, crc, lines FROM block WHERE first >= ? ORDER BY first LIMIT ?"
+_BLOCKS_BEFORE = "SELECT first, count, crc, lines FROM block WHERE first < ? ORDER BY first DESC LIMIT 8"
 
-
-def connect(path: str) -> sqlite3.Connection:
-    """A connection to the store, made for its owner alone. Raises OutputError."""
-    try:
-        create_private(path)  # the events are nobody else's business
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-        connection.execute("PRAGMA page_size = 8192")
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = NORMAL")
-    except sqlite3.Error as error:
-        raise OutputError(path, str(error)) from error
-    except OSError as error:
-        raise OutputError(path, error.strerror or str(error)) from error
-    return connection
+#: The last block may have been evicted: then the head was noted.
+_HEAD = """SELECT max(coalesce((SELECT first + count - 1 FROM block ORDER BY first DESC LIMIT 1), 0),
+                      coalesce((SELECT value FROM meta WHERE name = 'head'), 0))"""

@@ -9,6 +9,7 @@ import asyncio
 import os
 import secrets
 import socket
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -43,6 +44,9 @@ LEAST_ENTRY_BYTES = 64
 
 #: How long connections get to end after the goodbye.
 ENDING_S = 1.0
+
+#: How long a start waits for what is over the limits to go.
+RETAIN_AT_START_S = 0.2
 
 #: How long the end waits for what is stored to be told as well.
 TELLING_S = 2.0
@@ -133,7 +137,7 @@ def _read(options: "ServeOptions", clock: Clock, say: Callable[[str], None]) -> 
     shared = _shared(options, say) if "://" in (options.store or "") else None
     store: Store = shared or _file(options)
     try:
-        store.retain(clock())
+        _retain(store, clock)
         log = store.reader()
         offset = _recall(runs, store, log, clock)
         return _Past(store, shared, log, runs, store.epoch, store.oldest, offset)
@@ -142,8 +146,16 @@ def _read(options: "ServeOptions", clock: Clock, say: Callable[[str], None]) -> 
         raise
 
 
+def _retain(store: Store, clock: Clock) -> None:
+    """Drop what is over the limits, for as long as nobody minds; the rest goes while the hub runs."""
+    until = time.monotonic() + RETAIN_AT_START_S
+    while store.retain(clock()) and time.monotonic() < until:
+        pass
+
+
 def _file(options: "ServeOptions") -> Store:
-    from agentpipe.io.sqlite_log import Retention, SqliteLog
+    from agentpipe.io.sqlite_log import SqliteLog
+    from agentpipe.io.sqlite_retention import Retention
 
     path = options.store or os.path.join(token.state_directory(), "hub.db")
     try:

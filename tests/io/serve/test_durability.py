@@ -199,7 +199,9 @@ def test_a_store_that_grew_while_others_read_keeps_its_limits(start: Start, conn
     hub.start()
     reader = connect(hub)
     reader.subscribe(since="start")
-    assert sequences(reader.read(100)) == list(range(201, 301))
+    lines = reader.read(88)  # seven eighths of it
+    assert json.loads(lines[0])["payload"] == {"ranges": [[1, 213]], "count": 213, "reason": "evicted"}
+    assert sequences(lines) == list(range(213, 301))
     assert hub.json("api/runs/r")["events"] == 300  # the state counts what was, not what is kept
 
 
