@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from agentpipe.errors import OutputError
-from agentpipe.event import Event
+from agentpipe.event import Event, peek_lines
 from agentpipe.inflight import RESERVE, Window, size_of
 from agentpipe.ndjson import join
 
@@ -312,21 +312,27 @@ class Outbox(Window):
     def _refill(self) -> None:
         """Bring the oldest of what is not in front there, as far as there is room."""
         while self._behind and self._bytes < self._front_bytes:
-            piece = self._guarded("read", self._next_piece)
-            if piece is None:
+            found = self._guarded("read", self._next_block)
+            if found is None:
                 return
             self._works("read")
-            self._behind -= piece.left
-            self._show(piece)
+            self._behind -= found.count
+            events, _ = peek_lines(found.lines.removesuffix(b"\n").split(b"\n"))
+            if len(events) != found.count:
+                self._damaged(found.count - len(events))
+            self._read_to = found.number
+            if events:
+                lines = [event.line for event in events]
+                self._show(_Piece(len(lines), size_of(lines), found.number, lines))
 
-    def _next_piece(self) -> _Piece:
+    def _next_block(self) -> Found:
         found = self._store.read(self._read_to, min(BLOCK_BYTES, self._front_bytes // 2))
-        if found is None:
-            raise OutputError(self._store.name, f"damaged: {self._behind} events are not there any more")
-        lines = found.lines.removesuffix(b"\n").split(b"\n")
-        if len(lines) != found.count:
-            raise OutputError(self._store.name, f"damaged: a block of {found.count} events has {len(lines)} lines")
-        return _Piece(len(lines), size_of(lines), found.number, lines)
+        return found or Found(self._read_to, self._behind, b"")
+
+    def _damaged(self, count: int) -> None:
+        """*count* events can be sent by nobody: kept, they would stop all that is behind them, now and next time."""
+        self.dropped += count
+        self._tell(f"{self._store.name}: damaged: {count} events in it are none any more")
 
     def _move_up(self) -> None:
         while self._tail and not self._behind and self._bytes < self._front_bytes:

@@ -356,14 +356,31 @@ def test_a_file_that_cannot_be_read_stops_nothing_but_what_is_in_it():
     assert numbers(delivered(outbox, RETRY_S)) == list(range(1, 13))
 
 
-def test_a_damaged_block_is_told_and_not_skipped():
+def test_damaged_events_are_told_and_counted_and_stop_no_others():
+    disk, notes = Disk(), []
+    before = opened(disk)
+    for first in (1, 11, 21, 31):
+        before.offer(events(first, first + 9), 0.0)
+    disk.blocks[1] = Block(10, disk.blocks[1].lines.replace(b'"type"', b'\x00type"', 1))
+    disk.blocks[2] = Block(10, b"\xff" * 500)
+    disk.blocks[3] = Block(10, disk.blocks[3].lines.replace(b',"', b",\n", 1))
+    outbox = opened(disk, notes=notes)
+    assert numbers(delivered(outbox)) == [*range(2, 11), *range(22, 41)]
+    assert all("damaged" in note for note in notes)
+    assert outbox.dropped == 12
+    assert identity_holds(outbox)
+    outbox.finish(0.0)
+    assert disk.lines == []
+
+
+def test_blocks_that_are_gone_are_told_and_counted():
     disk, notes = Disk(), []
     opened(disk).offer(events(1, 10), 0.0)
-    disk.blocks[1] = Block(11, disk.blocks[1].lines)
-    outbox = opened(disk, notes=notes)
-    assert taken(outbox) == []
+    outbox = Outbox(MemoryStore(disk), WINDOW, limit_bytes=LIMIT, warn=notes.append)
+    disk.blocks.clear()
+    outbox.tend(0.0)
+    assert (outbox.held, outbox.dropped) == (0, 10)
     assert "damaged" in notes[0]
-    assert outbox.kept == 11
 
 
 def test_events_without_number_and_id_get_one_that_no_other_process_gives():
