@@ -146,6 +146,8 @@ class Api:
         if not lines:
             return failure(400, "bad_json", "the body holds no event")
         await self._service.intake.room()
+        if self._service.stopping:
+            return failure(503, "unavailable", "the hub is going away")
         stored: asyncio.Future[Admitted | None] = asyncio.get_running_loop().create_future()
         self._service.intake.take(lines, stored.set_result)
         admitted = await asyncio.shield(stored)

@@ -10,6 +10,7 @@ When a commit fails, everything that waited fails with it, and the senders are t
 """
 
 import asyncio
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -77,13 +78,16 @@ class Intake:
         self._idle.set()
         self._generation = 1
         self._unsaved = 0
+        self._overdue = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self.problem: OutputError | None = None
         self.events_stored = 0
         self._door: Admission | None = Admission() if store is None else None
         self._writer: Writer | None = None
         if store is not None:
-            self._writer = Writer(store, clock, self._loop.call_soon_threadsafe, self._done, self._noted, self._evicted)
+            self._writer = Writer(
+                store, clock, self._loop.call_soon_threadsafe, self._done, self._noted, self._evicted, alone=not shared
+            )
             self._every("retain", self._retain_every_s, self._retain)
         self._every("declare", DECLARE_EVERY_S, self._declare)
 
@@ -148,11 +152,16 @@ class Intake:
     def _keep(self, batches: list[Batch]) -> None:
         """Without a store, what is admitted is stored."""
         assert self._door is not None, "a hub without a store has its door here"
-        now = self._clock()
-        for batch in batches:
-            batch.admitted = batch.admit(self._door, now)
-        self._door.declare(now)
-        self._done(batches, self._door.take().events, None)
+        problem: OutputError | None = None
+        try:
+            now = self._clock()
+            for batch in batches:
+                batch.admitted = batch.admit(self._door, now)
+            self._overdue = self._door.declare(now)
+        except Exception as failed:  # noqa: BLE001 - a mistake of ours must not leave every sender waiting for ever
+            traceback.print_exception(failed)
+            problem = OutputError("hub", repr(failed))
+        self._done(batches, () if problem else self._door.take().events, problem)
 
     def _done(self, batches: Sequence[Batch], events: Sequence[Event], problem: OutputError | None) -> None:
         """Tell what was stored, then tell the senders: these in any case, or they would wait for ever."""
@@ -193,8 +202,12 @@ class Intake:
     def _declare(self) -> None:
         if self._writer is not None:
             self._writer.declare()
+            if self.problem is not None:
+                self._writer.probe()  # nobody may come while we say that we cannot store
         elif self._door is not None and self._door.waiting:
             self._keep([])
+            if self._overdue:
+                self._loop.call_soon(self._declare)
 
     def _noted(self, problem: OutputError | None) -> None:
         self.problem = problem

@@ -126,6 +126,10 @@ class Connection:
             message = await self._response.receive()
             self._heard_at = self._service.clock()
             if message.type is WSMsgType.TEXT:
+                if self._closing:
+                    # It came with our goodbye on its way. Events behind those that failed must not be taken: these
+                    # would look known when they are sent again.
+                    return
                 self._hear(message.data)
                 self._held = True
                 await self._service.intake.room()

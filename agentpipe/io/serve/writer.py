@@ -5,7 +5,8 @@ between the look at a run's last number and the append. What waits when the thre
 says that somebody else was first, the same batches are looked at again with what is true.
 
 After a failure everything that was taken before the loop heard of it fails too, because what comes behind a lost batch
-of the same sender would make its numbers look known.
+of the same sender would make its numbers look known. What a store has kept although it raised is found before the next
+commit, and told in its place.
 """
 
 import dataclasses
@@ -17,7 +18,8 @@ from collections.abc import Callable, Sequence
 
 from agentpipe.admission import MAX_IDS, Admission, Admitted
 from agentpipe.errors import OutputError
-from agentpipe.event import Event
+from agentpipe.event import Event, peek_lines
+from agentpipe.history import Log
 from agentpipe.io.clock import Clock
 from agentpipe.store import Commit, Sender, Store, StoreConflict
 
@@ -25,6 +27,10 @@ __all__ = ["Batch", "Writer"]
 
 #: How often one commit may find that others were first: each time somebody's was stored.
 MAX_CONFLICTS = 1000
+
+#: A page of what was stored although its commit failed: no more than a large commit.
+PAGE_EVENTS = 2000
+PAGE_BYTES = 1 << 20
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -53,7 +59,8 @@ _Job = Callable[[], None]
 
 class Writer:
     """*call* runs a function on the owner's thread: *done* with batches, the events that were stored and the problem
-    if they were not; *noted* with a problem that hurt no batch; *evicted* with the offset before the oldest entry.
+    if they were not; *noted* with a problem that hurt no batch, or None: the store can be written again; *evicted* with
+    the offset before the oldest entry. With *alone*, nobody else writes to the store.
     """
 
     def __init__(
@@ -64,6 +71,8 @@ class Writer:
         done: Callable[[Sequence[Batch], Sequence[Event], OutputError | None], None],
         noted: Callable[[OutputError | None], None],
         evicted: Callable[[int], None],
+        *,
+        alone: bool = True,
     ) -> None:
         # given
         self._store = store
@@ -72,12 +81,16 @@ class Writer:
         self._done = done
         self._noted = noted
         self._evicted = evicted
+        self._alone = alone
         self._queue: queue.SimpleQueue[list[Batch] | _Job | None] = queue.SimpleQueue()
         # changing, on the thread
         self.door = Admission(store.standings(), store.ids(MAX_IDS))
         self._stale = False  # the door may believe what is not stored
+        self._head = store.head  # of what was told
+        self._reader: Log | None = None
         self._failed_generation = 0
         self._failure: OutputError | None = None
+        self._overdue = False  # not everything that was late is declared
         self._thread = threading.Thread(target=self._run, name="agentpipe-store", daemon=True)
         self._thread.start()
 
@@ -99,6 +112,10 @@ class Writer:
         """Declare numbers that are missing and were waited for."""
         if self.door.waiting:
             self._queue.put(self._declare)
+
+    def probe(self) -> None:
+        """Find out whether the store can be written again."""
+        self._queue.put(self._probe)
 
     def close(self) -> None:
         """Do what was put, close the store and end the thread."""
@@ -130,8 +147,12 @@ class Writer:
     def _work(self, job: _Job) -> None:
         try:
             job()
-        except OutputError as error:
-            self._tell(self._noted, error)
+        except Exception as failed:  # noqa: BLE001 - a mistake of ours must not end the thread
+            self._tell(self._noted, _shown(failed))
+
+    def _probe(self) -> None:
+        self._store.save_state(*self._store.state())
+        self._tell(self._noted, None)
 
     def _retain(self) -> None:
         more = self._store.retain(self._clock())
@@ -140,7 +161,8 @@ class Writer:
             self._queue.put(self._retain)
 
     def _declare(self) -> None:
-        self._store_all([])
+        if self._store_all([]) and self._overdue:
+            self._queue.put(self._declare)  # behind what waits
 
     def _commit(self, batches: list[Batch]) -> None:
         stale = [batch for batch in batches if batch.generation <= self._failed_generation]
@@ -150,44 +172,70 @@ class Writer:
         if good:
             self._store_all(good)
 
-    def _store_all(self, batches: list[Batch]) -> None:
+    def _store_all(self, batches: list[Batch]) -> bool:
+        """Store *batches* and tell; whether that was possible."""
         try:
             events = self._stored(batches)
         except Exception as failed:  # noqa: BLE001 - a mistake of ours must not leave every sender waiting for ever
-            error = failed if isinstance(failed, OutputError) else OutputError("store", repr(failed))
-            if error is not failed:
-                traceback.print_exception(failed)
             self._stale = True
-            if batches:
-                self._failed_generation, self._failure = batches[-1].generation, error
-                self._tell(self._done, batches, (), error)
-            else:
-                self._tell(self._noted, error)
-            return
+            error = _shown(failed)
+            if error is not failed and len(batches) > 1:
+                return self._store_each(batches)
+            self._fail(batches, error)
+            return False
         self._tell(self._done, batches, events, None)
+        return True
+
+    def _store_each(self, batches: list[Batch]) -> bool:
+        """One of *batches* leads us into a mistake: those before it shall not suffer."""
+        for place, batch in enumerate(batches):
+            if not self._store_all([batch]):
+                if behind := batches[place + 1 :]:
+                    self._fail(behind, self._failure)
+                return False
+        return True
+
+    def _fail(self, batches: list[Batch], error: OutputError | None) -> None:
+        if batches:
+            self._failed_generation, self._failure = batches[-1].generation, error
+            self._tell(self._done, batches, (), error)
+        else:
+            self._tell(self._noted, error)
 
     def _stored(self, batches: list[Batch]) -> Sequence[Event]:
         """Admit and store *batches*; the events that are new."""
         if self._stale:
-            self.door = Admission(self._store.standings(), self._store.ids(MAX_IDS))
-            self._stale = False
+            self._recover()
         for _ in range(MAX_CONFLICTS):
             commit = self._admitted(batches)
             if not commit.events:
                 return ()
             try:
-                self._store.append(commit, self._clock())
+                self._head = self._store.append(commit, self._clock())
             except StoreConflict as conflict:
                 self.door.correct(commit, conflict.standings, conflict.known)
                 continue
             return commit.events
         raise OutputError("store", f"others were first {MAX_CONFLICTS} times")
 
+    def _recover(self) -> None:
+        """Go by what the store holds, and tell what it kept although it raised."""
+        self.door = Admission(self._store.standings(), self._store.ids(MAX_IDS))
+        if self._alone and self._store.head > self._head:
+            self._tell_kept()
+        self._stale = False
+
+    def _tell_kept(self) -> None:
+        self._reader = self._reader or self._store.reader()
+        while (page := self._reader.since(self._head, PAGE_EVENTS, PAGE_BYTES)).lines:
+            self._tell(self._done, [], peek_lines(page.lines)[0], None)
+            self._head = page.next
+
     def _admitted(self, batches: list[Batch]) -> Commit:
         now = self._clock()
         for batch in batches:
             batch.admitted = batch.admit(self.door, now)
-        self.door.declare(now)
+        self._overdue = self.door.declare(now)
         return self.door.take(secrets.token_hex(8))
 
     def _tell(self, function: Callable[..., None], *values: object) -> None:
@@ -195,3 +243,11 @@ class Writer:
             self._call(function, *values)
         except RuntimeError:
             return  # the loop has ended: the process was told to go at once
+
+
+def _shown(failed: Exception) -> OutputError:
+    """What is told of a failure; a mistake of ours is written out besides."""
+    if isinstance(failed, OutputError):
+        return failed
+    traceback.print_exception(failed)
+    return OutputError("store", repr(failed))
