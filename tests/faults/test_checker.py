@@ -1,5 +1,7 @@
 """The checker by hand-made histories: what it has to find, one kind at a time, and what it must not."""
 
+from typing import Any
+
 import pytest
 
 from tests.faults.lab.checker import Finding, judge_history, judge_pair, judge_printed, judge_store, shown
@@ -109,7 +111,7 @@ def told(first: int, last: int, connection: int = 1) -> Told:
     return Told(connection, first - 1, last, tuple(1000 + offset for offset in range(first, last + 1)))
 
 
-def history(*facts: Fact, **more: bool) -> History:
+def history(*facts: Fact, **more: Any) -> History:
     return History("s", list(facts), **more)
 
 
@@ -121,7 +123,7 @@ def resumed(at: int, placed: int | None = None, *, recovered: bool = True) -> Co
 
 
 class TestSubscriber:
-    def judged(self, *facts: Fact, entries: list[Entry] = WHOLE, **more: bool) -> set[str]:
+    def judged(self, *facts: Fact, entries: list[Entry] = WHOLE, **more: Any) -> set[str]:
         return kinds(judge_history(history(*facts, **more), EPOCH, entries))
 
     def test_all_of_it_over_two_connections_has_no_findings(self) -> None:
@@ -179,10 +181,18 @@ class TestSubscriber:
         kept = [one for one in WHOLE if one.offset not in (3, 4)]
         assert self.judged(START, told(1, 2), Declared(1, 4, 4, 1, "evicted"), told(5, 6), entries=kept) == {"position"}
 
-    def test_a_filtered_one_gets_some_lines_in_the_stores_order(self) -> None:
-        assert self.judged(START, Told(1, 0, 4, (1002, 1004)), Told(1, 4, 6, ()), filtered=True) == set()
-        assert self.judged(START, Told(1, 0, 6, (1004, 1002)), filtered=True) == {"differs"}
-        assert self.judged(START, Told(1, 0, 6, (1004, 1004)), filtered=True) == {"differs"}
+    def test_a_filtered_one_gets_all_that_it_asked_for_in_the_stores_order(self) -> None:
+        types = frozenset({"agent_output"})  # offsets 2 to 5
+        whole = (Told(1, 0, 3, (1002, 1003)), Told(1, 3, 6, (1004, 1005)))
+        assert self.judged(START, *whole, types=types) == set()
+        assert self.judged(START, Told(1, 0, 6, (1003, 1002, 1004, 1005)), types=types) == {"differs"}
+        assert self.judged(START, Told(1, 0, 6, (1002, 1002, 1003, 1004, 1005)), types=types) == {"differs"}
+        assert self.judged(START, Told(1, 0, 6, (1001, 1002, 1003, 1004, 1005)), types=types) == {"differs"}
+        assert self.judged(START, Told(1, 0, 6, (1002, 1003, 1005)), types=types) == {"undeclared"}
+
+    def test_not_recovered_at_the_very_beginning_is_found_too(self) -> None:
+        at_zero = Confirmed(2, (EPOCH, 0), (EPOCH, 0), recovered=False)
+        assert "position" in self.judged(START, at_zero, told(1, 6, 2))
 
 
 class TestPrinted:

@@ -1,4 +1,4 @@
-"""A campaign: a hub or several, five watchers, and round after round of a pipeline in which processes are killed; then
+"""A campaign: a hub or several, six watchers, and round after round of a pipeline in which processes are killed; then
 the judge.
 
 The rule this module keeps: a round is over only when its run's end is stored, a campaign only when every watcher stands
@@ -16,11 +16,13 @@ import dataclasses
 import functools
 import json
 import os
+import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from tests.faults.lab.checker import Finding, judge_history, judge_pair, judge_printed, judge_store, shown
 from tests.faults.lab.hubs import Hubs, SqliteHub
@@ -128,7 +130,11 @@ class Campaign:
                 "printing, proxied", folder, environment, hubs.token_file, self._watched.url, *self._others
             ),
         ]
-        self._raw = [self._watcher("raw", 1), self._watcher("slow", 2, slow=0.4)]
+        self._raw = [
+            self._watcher("raw", 1),
+            self._watcher("slow", 2, slow=0.4),
+            self._watcher("filtered", 3, filter_types=["agent_tool_call", "gap"]),
+        ]
         self._sent: dict[str, int] = {}
         self._restarts = 0
 
@@ -136,7 +142,7 @@ class Campaign:
     def _watched(self) -> Proxy:
         return self._lines["watchers' line"]
 
-    def _watcher(self, name: str, number: int, **more: float) -> RawWatcher:
+    def _watcher(self, name: str, number: int, **more: Any) -> RawWatcher:
         return RawWatcher(name, self._watched.port, self._hubs.token, seed=self._plan.seed + number, **more)
 
     def play(self, say: Callable[[str], None] = lambda text: None) -> Outcome:
@@ -144,7 +150,7 @@ class Campaign:
         started = time.monotonic()
         for number in range(self._plan.rounds):
             if number == max(1, int(LATE * self._plan.rounds)):  # there is something to be late for
-                self._raw.append(self._watcher("late", 3))
+                self._raw.append(self._watcher("late", 4))
             self._round(number)
             took = time.monotonic() - started
             say(f"round {number + 1} of {self._plan.rounds}, {took:.0f} s, killed {self._killer.kills}")
@@ -288,14 +294,13 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=67_000, help="events in all rounds of a campaign")
     parser.add_argument("--minutes", type=float, default=0.0, help="begin new campaigns for so long")
     parser.add_argument("--redis", action="store_true", help="two hubs on one Redis, all three killed as well")
-    parser.add_argument("--keep", type=Path, help="keep all files of the campaigns in this folder")
     options = parser.parse_args()
     seed = chosen_seed()
     until = time.monotonic() + 60 * options.minutes
     found = 0
     while True:
         plan = Plan(rounds=options.rounds, events=-(-options.events // options.rounds), seed=seed)
-        outcome = _played(plan, options.keep, redis=options.redis)
+        outcome = _played(plan, redis=options.redis)
         print(json.dumps(outcome.summary()), flush=True)
         if outcome.findings:
             print(shown(outcome.findings), flush=True)
@@ -306,16 +311,17 @@ def main() -> int:
         print(f"{SEED_VARIABLE}={seed}", flush=True)
 
 
-def _played(plan: Plan, keep: Path | None, *, redis: bool) -> Outcome:
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="agentpipe-lab-")))
-        if keep is not None:
-            folder = keep / str(plan.seed)
-            folder.mkdir(parents=True)
-        hubs = _hubs(folder, redis=redis)
-        campaign = Campaign(plan, hubs, folder, _environment(folder))
-        stack.callback(campaign.close)
-        return campaign.play(lambda text: print(f"\r{text}  ", end="", file=sys.stderr, flush=True))
+def _played(plan: Plan, *, redis: bool) -> Outcome:
+    """One campaign in a folder of its own, which is kept when anything was wrong."""
+    folder = Path(tempfile.mkdtemp(prefix="agentpipe-lab-"))
+    print(f"files in {folder}, kept when something is found", file=sys.stderr)
+    hubs = _hubs(folder, redis=redis)
+    with contextlib.closing(Campaign(plan, hubs, folder, _environment(folder))) as campaign:
+        outcome = campaign.play(lambda text: print(f"\r{text}  ", end="", file=sys.stderr, flush=True))
+    print(file=sys.stderr)
+    if not outcome.findings:
+        shutil.rmtree(folder)
+    return outcome
 
 
 def _hubs(folder: Path, *, redis: bool) -> Hubs:

@@ -8,7 +8,7 @@ store line by line. Pure, and every finding carries its evidence: run, number, o
 import dataclasses
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from tests.faults.lab.journal import Confirmed, Declared, Entry, History, Printed, Span, Told
 
@@ -186,6 +186,7 @@ class _Walk:
         self._history = history
         self._epoch = epoch
         self._at = {one.offset: one for one in log}
+        self._oldest = log[0].offset - 1 if log else 0
         self._head = log[-1].offset if log else 0
         # changing
         self._own: int | None = None
@@ -211,14 +212,13 @@ class _Walk:
         if epoch != self._epoch:
             yield self._wrong("position", f"placed in epoch {epoch}, the log's is {self._epoch}")
         if fact.asked is None:
-            oldest = min(self._at, default=1) - 1
-            if offset != oldest:
-                yield self._wrong("undeclared", f"asked from the start ({oldest}) and placed at {offset}")
+            if offset != self._oldest:
+                yield self._wrong("undeclared", f"asked from the start ({self._oldest}) and placed at {offset}")
         elif self._own is not None and fact.asked[1] != self._own:
             yield self._wrong("position", f"it asked from {fact.asked[1]} and stands at {self._own}")
         elif fact.recovered and fact.placed != fact.asked:
             yield self._wrong("undeclared", f"recovered is said, but placed at {offset} instead of {fact.asked[1]}")
-        elif not fact.recovered and fact.asked[0] == epoch and fact.asked[1] in self._at:
+        elif not fact.recovered and fact.asked[0] == epoch and self._oldest <= fact.asked[1] <= self._head:
             yield self._wrong("position", f"not recovered, but offset {fact.asked[1]} is kept")
         self._own = offset
 
@@ -231,8 +231,8 @@ class _Walk:
         if fact.pos < fact.prev:
             yield self._wrong("position", f"a message goes from {fact.prev} back to {fact.pos}")
         self._own = fact.pos
-        if self._history.filtered:
-            yield from self._among(fact)
+        if self._history.types is not None:
+            yield from self._among(fact, self._history.types)
         elif len(fact.lines) != fact.pos - fact.prev:
             what = f"a message from {fact.prev} to {fact.pos} has {len(fact.lines)} lines"
             yield self._wrong("undeclared" if len(fact.lines) < fact.pos - fact.prev else "repeated", what, fact.prev)
@@ -245,10 +245,16 @@ class _Walk:
             if one is None or one.digest != line:
                 yield self._wrong("differs", "the line is not the store's", offset)
 
-    def _among(self, fact: Told) -> Iterator[Finding]:
-        """A filtered message: its lines are some of those between its positions, in order."""
-        between = iter(self._at[offset].digest for offset in range(fact.prev + 1, fact.pos + 1) if offset in self._at)
-        if not all(line in between for line in fact.lines):
+    def _among(self, fact: Told, types: Collection[str]) -> Iterator[Finding]:
+        """A filtered message: its lines are those of its types between its positions, each, in order."""
+        between = [self._at[offset] for offset in range(fact.prev + 1, fact.pos + 1) if offset in self._at]
+        wanted = [one for one in between if one.type in types]
+        told = set(fact.lines)
+        for one in wanted:
+            if one.digest not in told:
+                what = f"a message from {fact.prev} to {fact.pos} leaves out what the filter asks for"
+                yield self._wrong("undeclared", what, one.offset)
+        if list(fact.lines) != [one.digest for one in wanted if one.digest in told]:
             yield self._wrong("differs", f"lines between {fact.prev} and {fact.pos} are not the store's, in its order")
 
     def _declared(self, fact: Declared) -> Iterator[Finding]:

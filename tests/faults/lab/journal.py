@@ -98,11 +98,11 @@ Fact = Confirmed | Told | Declared
 
 @dataclasses.dataclass
 class History:
-    """What one subscriber was told, in order. *filtered*: it has asked for a part only."""
+    """What one subscriber was told, in order. *types*: it has asked for these only."""
 
     name: str
     facts: list[Fact] = dataclasses.field(default_factory=list)
-    filtered: bool = False
+    types: frozenset[str] | None = None
     complete: bool = True  # it was followed to the end of the log
 
     def lines(self) -> Iterable[int]:

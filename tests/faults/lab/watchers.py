@@ -53,7 +53,7 @@ class RawWatcher:
         self._slow = slow
         self._wanted = {"filter": {"types": filter_types}} if filter_types else {}
         # changing
-        self.history = History(name, filtered=bool(filter_types))
+        self.history = History(name, types=frozenset(filter_types) if filter_types else None)
         self.position: tuple[str, int] | None = None
         self.connections = 0
         self.losses: list[str] = []
