@@ -66,14 +66,14 @@ class Follower:
     def deadline(self) -> float | None:
         """When `attend` is to be called though nothing is ready."""
         limits = [self._give_up_at]
-        if self._end is not None:
+        if self._end is not None and self._listening:
             limits.append(0.0)
         if self._link is not None and self._listening:
             limits += [self._link.deadline, self._following.deadline, 0.0 if self._unread else None]
         return min((limit for limit in limits if limit is not None), default=None)
 
     def listen(self, *, listening: bool) -> None:
-        """Whether to read from now on; silence proves nothing while we do not."""
+        """Whether to read from now on; silence proves nothing while we do not, and an end is told when we do."""
         self._listening = listening
 
     def interests(self) -> Iterator[tuple[int, int]]:
@@ -84,7 +84,7 @@ class Follower:
 
     def attend(self, ready: dict[int, int]) -> list[Found]:
         """Do what the ready descriptors and the time allow; what came, in order."""
-        if self._end is not None:
+        if self._end is not None and self._listening:
             raise self._end
         if self._connector.fileno() in ready:
             self._take_outcomes()

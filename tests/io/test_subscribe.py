@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.hub_process import HubProcess
 from tests.io.hubs import PATIENCE_S, RealHub, events, eventually
+from tests.io.talking_hub import TalkingHub
 
 
 @pytest.fixture
@@ -212,3 +214,89 @@ def test_an_interrupt_ends_it(hub, follow):
     subscriber = follow(hub.url)
     time.sleep(0.5)
     assert subscriber.ended(signal.SIGINT)[0] == -signal.SIGINT
+
+
+def test_what_the_hub_dropped_is_said_in_its_place_and_counted(tmp_path, environment, agentpipe):
+    """A hub that keeps little: from a position that is long gone, with and without a filter."""
+    hub = HubProcess(tmp_path, environment, "--window", "64KiB", store="memory")
+    hub.start()
+    try:
+        token = ("--token-file", str(hub.token_file))
+        assert agentpipe("publish", *token, hub.url, input=events(1, 2000)).returncode == 0
+        first = agentpipe("subscribe", *token, "--no-follow", "--stats", hub.url)
+        epoch = report(first.stderr.decode())["position"].partition(":")[0]
+        kept = first.stdout.count(b"\n")
+        assert 0 < kept < 2000
+        for more in ((), ("--run", "r")):
+            done = agentpipe("subscribe", *token, "--no-follow", "--stats", *more, "--since", f"{epoch}:5", hub.url)
+            err = done.stderr.decode()
+            assert done.stdout == first.stdout
+            assert f"{1995 - kept} events are missing (offsets 6 to {2000 - kept}): evicted" in err
+            counts = report(err)
+            assert (counts["out"], counts["missed"], counts["gaps"]) == (kept, 1995 - kept, 1)
+    finally:
+        hub.stop(signal.SIGKILL)
+
+
+def test_a_gap_in_the_middle_stands_between_what_came_before_and_after(agentpipe, environment):
+    with TalkingHub() as hub:
+        process = subprocess.Popen(
+            ["agentpipe", "subscribe", "--stats", "--since", "e:0", "--type", "t", hub.url],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert hub.asked()["filter"] == {"types": ["t"]}
+        hub.says(
+            {"type": "subscription_confirmed", "id": 1, "position": {"epoch": "e", "offset": 0}, "recovered": True}
+        )
+        hub.sends(0, 4, "a")
+        hub.says({"type": "gap", "id": 1, "from": 5, "to": 90, "count": 3, "reason": "evicted"})
+        hub.sends(90, 95, "b")
+        out = process.stdout.readline() + process.stdout.readline()
+        process.terminate()
+        rest, err = process.communicate(timeout=PATIENCE_S)
+    assert [json.loads(line)["event_id"] for line in (out + rest).splitlines()] == ["a", "b"]
+    assert b"3 events are missing (offsets 5 to 90): evicted" in err
+    counts = report(err.decode())
+    assert (counts["out"], counts["missed"], counts["gaps"], counts["position"]) == (2, 3, 1, "e:95")
+
+
+def test_a_store_that_fails_while_the_last_events_are_looked_for_is_asked_again(environment):
+    with TalkingHub() as hub:
+        process = subprocess.Popen(
+            ["agentpipe", "subscribe", "--since", "last:2", hub.url],
+            env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        assert hub.asked()["since"] == {"last": 2}
+        hub.says({"type": "error", "code": "unavailable", "message": "the disk is full", "in_reply_to": 1})
+        hub.confirms(4, own_id=2)
+        hub.sends(4, 5, "a", own_id=2)
+        line = process.stdout.readline()
+        process.terminate()
+        _, err = process.communicate(timeout=PATIENCE_S)
+    assert json.loads(line)["event_id"] == "a"
+    assert b"the disk is full: trying again" in err
+
+
+def chunk(number, text, *, final=False):
+    payload = {"message_id": "m", "index": 0, "text": text, "final": final}
+    event = {
+        "type": "agent_output", "run_id": "r", "agent_id": "a", "sequence": number,
+        "timestamp": "2026-11-20T07:00:00.000Z", "event_id": f"r:{number}", "payload": payload,
+    }  # fmt: skip
+    return json.dumps(event).encode() + b"\n"
+
+
+def test_texts_that_wait_together_come_as_one_event_when_asked(hub, put, agentpipe):
+    data = put(b"".join(chunk(number, f"{number} ") for number in range(1, 6)))
+    assert agentpipe("subscribe", "--no-follow", hub.url).stdout == data
+    (line,) = agentpipe("subscribe", "--no-follow", "--accumulate", hub.url).stdout.splitlines()
+    event = json.loads(line)
+    assert (event["payload"]["text"], event["sequence"], event["covers"]) == ("1 2 3 4 5 ", 5, [[1, 4]])
+
+
+def test_the_first_of_several_hubs_that_answers_is_read(hub, put, agentpipe):
+    data = put(events(1, 5))
+    done = agentpipe("subscribe", "--no-follow", "127.0.0.1:1", hub.url)
+    assert (done.returncode, done.stdout) == (0, data)
+    assert b"127.0.0.1:1/ws: connection refused; trying again" in done.stderr
+    assert b": there after" in done.stderr
