@@ -14,10 +14,10 @@ One object belongs to one thread at a time; a `SqliteReader` is a second connect
 import contextlib
 import os
 import sqlite3
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from agentpipe.errors import OutputError
-from agentpipe.event import encode
+from agentpipe.event import encode, timestamp
 from agentpipe.io.sqlite_blocks import Block, aliases, divided, joined, parts_of
 from agentpipe.io.sqlite_file import Transaction, locked, note, prepare, problem
 from agentpipe.io.sqlite_holdings import Held, Holdings
@@ -27,6 +27,9 @@ from agentpipe.store import Commit, Standing, StoreConflict
 
 __all__ = ["SqliteLog"]
 
+#: Entries that are of so much later than now are worth a word.
+AHEAD_S = 60.0
+
 #: A row of ``run``.
 _RunRow = tuple[int, str, int, str | None, int, int]
 
@@ -34,10 +37,19 @@ _RunRow = tuple[int, str, int, str | None, int, int]
 class SqliteLog(SqliteReader):
     """The writing half; one process at a time. Raises OutputError when the file cannot be opened or written.
 
-    *sync* ``always`` makes a commit survive a power cut as well, at the price of one flush of the disk each.
+    *sync* ``always`` makes a commit survive a power cut as well, at the price of one flush of the disk each. *say* gets
+    a line when the entries turn out to be of later than now.
     """
 
-    def __init__(self, path: str, *, retention: Retention = UNLIMITED, sync: str = "normal") -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        retention: Retention = UNLIMITED,
+        sync: str = "normal",
+        say: Callable[[str], object] | None = None,
+    ) -> None:
+        self._say = say
         self._lock_file = locked(path)
         try:
             prepare(path, sync, self._lock_file)
@@ -55,6 +67,7 @@ class SqliteLog(SqliteReader):
             raise
         self.newest_at: float = newest[0] if newest else 0.0  # Unix seconds; 0 when there was never anything
         self._retainer = Retainer(self._connection, path, self._holdings, retention, self.newest_at)
+        self._ahead = False  # it was said that the newest entry is of later than now
 
     def standings(self, runs: Collection[str] | None = None) -> dict[str, Standing]:
         """The standing of *runs*, or of all; see `Store`."""
@@ -93,6 +106,7 @@ class SqliteLog(SqliteReader):
 
     def retain(self, now: float) -> bool:
         """Drop what is over the limits, oldest first; see `Store`."""
+        self._look_at_clock(now)
         with self._lock:
             try:
                 return self._retainer.step(now, self._next - 1)
@@ -129,6 +143,16 @@ class SqliteLog(SqliteReader):
         with contextlib.suppress(AttributeError, sqlite3.Error):  # not opened yet, or beyond help
             self._connection.close()
         os.close(self._lock_file)
+
+    def _look_at_clock(self, now: float) -> None:
+        ahead = self.newest_at > now + AHEAD_S
+        if ahead and not self._ahead and self._say is not None:
+            newest, shown = timestamp(self.newest_at), timestamp(now)
+            self._say(
+                f"{self.path}: the newest entry is of {newest}, but the clock says {shown}: until then new entries"
+                " count as just as new, and nothing is dropped for its age"
+            )
+        self._ahead = ahead
 
     def _check(self, connection: sqlite3.Connection, commit: Commit) -> None:
         """Within the transaction: whether what the door went by is what is stored. Raises StoreConflict."""

@@ -45,7 +45,8 @@ Settled = Callable[[Admitted | None], None]
 class Intake:
     """The way in. *store* is None for a hub that keeps its log in memory. Everything is called on the loop's thread.
 
-    With *shared*, others write to the store as well: what is stored is announced by who follows it (`announce`).
+    *say* gets a line when the store fails, and one when it can be written again. With *shared*, others write to the
+    store as well: what is stored is announced by who follows it (`announce`).
     """
 
     def __init__(
@@ -58,8 +59,10 @@ class Intake:
         *,
         shared: bool = False,
         retain_every_s: float = RETAIN_EVERY_S,
+        say: Callable[[str], object] | None = None,
     ) -> None:
         # given
+        self._say = say
         self._hub = hub
         self._feed = feed
         self._runs = runs
@@ -80,7 +83,7 @@ class Intake:
         self._unsaved = 0
         self._overdue = False
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self.problem: OutputError | None = None
+        self._problem: OutputError | None = None
         self.events_stored = 0
         self._door: Admission | None = Admission() if store is None else None
         self._writer: Writer | None = None
@@ -90,6 +93,18 @@ class Intake:
             )
             self._every("retain", self._retain_every_s, self._retain)
         self._every("declare", DECLARE_EVERY_S, self._declare)
+
+    @property
+    def problem(self) -> OutputError | None:
+        """Why nothing can be stored; None when all is well."""
+        return self._problem
+
+    @problem.setter
+    def problem(self, problem: OutputError | None) -> None:
+        changed = (problem is None) != (self._problem is None)
+        self._problem = problem
+        if changed and self._say is not None:
+            self._say(f"{problem}: nothing is stored until this is over" if problem else "events are stored again")
 
     def take(self, lines: Sequence[bytes], settled: Settled, sender: Sender | None = None) -> None:
         """Take a batch of event lines."""

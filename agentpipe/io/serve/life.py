@@ -79,7 +79,7 @@ class Life:
         log = past.log or window
         hub: Hub[Connection] = Hub(window, oldest=past.oldest)
         feed = Feed(hub, past.log, clock, patience_s=feeding.PATIENCE_S)
-        intake = Intake(hub, feed, past.runs, past.store, clock, shared=past.shared is not None)
+        intake = Intake(hub, feed, past.runs, past.store, clock, shared=past.shared is not None, say=say)
         service = Service(
             hub=hub, feed=feed, intake=intake, runs=past.runs, log=log, guard=guard, clock=clock,
             heartbeat_s=options.heartbeat, shared=past.shared is not None,
@@ -135,7 +135,7 @@ def _read(options: "ServeOptions", clock: Clock, say: Callable[[str], None]) -> 
     if options.store == "memory":
         return _Past(None, None, None, runs, secrets.token_hex(8), None, 0)
     shared = _shared(options, say) if "://" in (options.store or "") else None
-    store: Store = shared or _file(options)
+    store: Store = shared or _file(options, say)
     try:
         _retain(store, clock)
         log = store.reader()
@@ -153,7 +153,7 @@ def _retain(store: Store, clock: Clock) -> None:
         pass
 
 
-def _file(options: "ServeOptions") -> Store:
+def _file(options: "ServeOptions", say: Callable[[str], None]) -> Store:
     from agentpipe.io.sqlite_log import SqliteLog
     from agentpipe.io.sqlite_retention import Retention
 
@@ -162,7 +162,7 @@ def _file(options: "ServeOptions") -> Store:
         os.makedirs(os.path.dirname(path) or ".", mode=0o700, exist_ok=True)
     except OSError as error:
         raise OutputError(path, error.strerror or str(error)) from error
-    return SqliteLog(path, retention=Retention(*options.limits), sync=options.sync)
+    return SqliteLog(path, retention=Retention(*options.limits), sync=options.sync, say=say)
 
 
 def _shared(options: "ServeOptions", say: Callable[[str], None]) -> SharedStore:
