@@ -22,6 +22,9 @@ DELIVERY_BYTES = 48 * 1024
 #: What one step reads on: as many small events as a delivery can hold.
 STEP_EVENTS = 500
 
+#: What a filter looks at before it is known whether more fits: ten messages, about a delivery when it wants all.
+LOOK_EVENTS = 10 * wire.MAX_EVENTS
+
 #: Heads that are kept beside the window pin their lines: few large events are as much as many small ones.
 FRESH_BYTES = 1 << 20
 
@@ -87,11 +90,16 @@ class Reading:
         everything = manner.filter is EVERYTHING or manner.filter.everything
         if everything and not manner.accumulate:
             return wire.pack(found, limit_bytes=DELIVERY_BYTES)
+        if not manner.accumulate:
+            return self._picked(manner.filter, found)
         heads = self._heads(found)
-        picked = range(len(heads)) if everything else manner.filter.pick(heads)
-        if manner.accumulate:
-            return _accumulated(found, heads, picked)
-        return wire.pack(found, picked, limit_bytes=DELIVERY_BYTES)
+        return _accumulated(found, heads, range(len(heads)) if everything else manner.filter.pick(heads))
+
+    def _picked(self, wanted: Filter, found: Page) -> Iterator[wire.Pack]:
+        """The messages of what a filter wants; no more is looked at than is taken."""
+        for first in range(0, len(found.lines), LOOK_EVENTS):
+            part = Page(found.start + first, found.lines[first : first + LOOK_EVENTS])
+            yield from wire.pack(part, wanted.pick(self._heads(part)), limit_bytes=DELIVERY_BYTES)
 
     def _read(self, start: int, page: Page | None, manner: Manner) -> Page:
         if page is None:
