@@ -314,3 +314,20 @@ def test_a_snapshot_of_many_large_runs_comes_in_parts(hub: Hub, connect: Connect
     runs = [run["run_id"] for part in parts for run in part.runs or []]
     assert len(runs) == len(set(runs))
     assert {f"part-{run}" for run in range(150)} <= set(runs)
+
+
+def test_over_its_rate_a_reader_gets_every_word_in_fewer_events(hub: Hub, connect: Connect):
+    """300 chunks in no time at 20 events/s; and an error that comes between them is not lost in the text."""
+    writer, reader = connect(hub), connect(hub)
+    reader.subscribe(filter={"runs": ["paced"]}, max_rate=20)
+    for number in range(1, 301):
+        payload = {"message_id": "m", "index": 0, "text": f"{number} ", "final": False}
+        writer.publish(
+            event(number, "paced", "error" if number == 150 else "agent_output", payload=payload), wait=False
+        )
+    while reader.position is None or not reader.lines or sequences(reader.lines[-1:]) != [300]:
+        reader.next("events")
+    found = [json.loads(line) for line in reader.lines]
+    assert len(found) < 150
+    assert "".join(each["payload"]["text"] for each in found) == "".join(f"{number} " for number in range(1, 301))
+    assert [each["sequence"] for each in found if each["type"] == "error"] == [150]
