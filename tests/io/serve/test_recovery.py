@@ -41,8 +41,14 @@ class Client:
     def get_write_buffer_size(self) -> int:
         return 1 << 20 if self.paused else 0
 
+    def error(self, code: str, message: str) -> None:
+        raise AssertionError(f"{code}: {message}")
+
     def dismiss(self, code: int) -> None:
         self.dismissed.append(code)
+
+    def error(self, code: str, message: str) -> None:
+        raise AssertionError(f"{code}: {message}")
 
     def write(self, data: bytes) -> None:
         for payload in payloads(data):
