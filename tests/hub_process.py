@@ -57,6 +57,15 @@ class HubProcess:
 
     def start(self) -> None:
         """Start it, and wait until it listens."""
+        self.begin()
+        ready = self.folder / "ready"
+        until(lambda: ready.exists() or self.process.poll() is not None, "the start of the hub")
+        assert ready.exists(), self.stderr
+        self.url = ready.read_text().strip()
+        self.port = urlsplit(self.url).port or 0
+
+    def begin(self) -> None:
+        """Start it, and do not wait."""
         ready = self.folder / "ready"
         ready.unlink(missing_ok=True)
         command = [
@@ -69,10 +78,6 @@ class HubProcess:
             self.process = subprocess.Popen(
                 command, env=self._environment, stdin=self._stdin, stdout=subprocess.DEVNULL, stderr=stderr
             )
-        until(lambda: ready.exists() or self.process.poll() is not None, "the start of the hub")
-        assert ready.exists(), self.stderr
-        self.url = ready.read_text().strip()
-        self.port = urlsplit(self.url).port or 0
 
     @property
     def token(self) -> str:

@@ -211,7 +211,7 @@ class Campaign:
         return False
 
     def _strike(self, strikes: Sequence[Strike]) -> None:
-        struck = self._killer.strike([strike.target for strike in strikes if strike.how == "kill"])
+        struck = self._killer.strike([strike for strike in strikes if strike.how == "kill"])
         if self._pipeline is not None and _STAGES.keys() & set(struck):
             self._pipeline.fall()
         for strike in strikes:

@@ -72,7 +72,7 @@ class OneHub:
 
     def __init__(self, process: HubProcess) -> None:
         self.process = process
-        self.target = Target(self._pids, self._again)
+        self.target = Target(self._pids, self._again, self._begin)
 
     def state(self, run: str) -> str | None:
         status, text = self._answer(f"api/runs/{run}")
@@ -111,6 +111,10 @@ class OneHub:
     def _again(self) -> None:
         self.process.process.wait()
         self.process.start()
+
+    def _begin(self) -> None:
+        self.process.process.wait()
+        self.process.begin()
 
 
 class SqliteHub:
