@@ -31,8 +31,8 @@ _HEARTBEAT_S = 20.0  # before a hub has said how often it beats
 class Gap:
     """A declared hole: the log's entries ``first`` … ``last`` (offsets, inclusive) will not come.
 
-    ``count`` is how many of them the reader would have got, None when the hub cannot know; ``reason`` is ``evicted``
-    (the hub keeps no more) or ``epoch`` (it is another log than before).
+    ``count`` is how many entries are gone (under a filter the reader had perhaps not wanted all of them), None when the
+    hub cannot know; ``reason`` is ``evicted`` (the hub keeps no more) or ``epoch`` (it is another log than before).
     """
 
     type: ClassVar[str] = "gap"

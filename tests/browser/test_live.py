@@ -11,6 +11,7 @@ import pytest
 
 from tests.browser.chromium import Page
 from tests.browser.hub import BrowsedHub, Story
+from tests.faults.lab.proxy import Proxy
 
 
 def holds(page: Page, hub: BrowsedHub, run: str) -> None:
@@ -333,6 +334,36 @@ def test_what_the_hub_no_longer_keeps_is_a_row(page: Page, start_hub: Callable[.
     page.wait(f"document.querySelector('[data-testid=gap]')?.textContent.includes('{gone} events not received')")
     assert "no longer kept by the hub" in (page.text("[data-testid=gap]") or "")
     holds(page, hub, story.run)
+
+
+def test_what_was_dropped_while_the_link_was_cut_is_a_row_in_its_place(
+    page: Page, start_hub: Callable[..., BrowsedHub]
+) -> None:
+    """A page that is away for longer than the hub remembers says what it missed, between what it has and what comes."""
+    page.expected = ("net::ERR_", "WebSocket")  # the browser itself logs what was cut and refused
+    hub = start_hub("memory", "--window", "64KiB")
+    story = Story("run-middle")
+    before = [story.started(), *steps(story, 30)]
+    hub.send(before)
+    with Proxy(hub.port) as proxy:
+        page.open(hub.page.replace(f":{hub.port}/", f":{proxy.port}/"))
+        page.wait(f"agentpipe.eventIds().length === {len(before)}")
+        proxy.refuse()
+        proxy.cut()
+        page.wait("document.querySelector('[data-testid=badge]').textContent.includes('Reconnecting')")
+        for _ in range(20):
+            hub.send(steps(story, 90))
+        proxy.accept()
+        page.wait("document.querySelector('[data-testid=badge]').textContent.trim() === 'Connected'")
+        hub.send([story.completed()])
+        page.wait("document.querySelector('[data-testid=end]')")
+        kept = [event["event_id"] for event in hub.events(story.run)]
+        first_kept = int(kept[0].rpartition(":")[2])
+        assert page.evaluate("agentpipe.eventIds()") == [event["event_id"] for event in before] + kept
+        rows = page.evaluate("agentpipe.rows().filter((row) => row.kind === 'gap')")
+        assert [(row["reason"], row["count"], row["ranges"]) for row in rows] == [
+            ("evicted", first_kept - len(before) - 1, [[len(before) + 1, first_kept - 1]])
+        ]
 
 
 def test_the_work_of_sub_agents_lies_under_their_call(page: Page, hub: BrowsedHub) -> None:

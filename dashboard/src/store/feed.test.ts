@@ -180,16 +180,13 @@ describe("nothing twice, nothing missing unseen", () => {
     expect(feedOf(chunk("late")).rows).toMatchObject([{ kind: "gap", reason: "evicted", count: 40 }, { kind: "text" }]);
   });
 
-  test("a gap of the hub's log is a row, and the hole in the run behind it has its reason", () => {
+  test("a gap of the hub's log is a row, which says what the run lost as soon as its numbers tell", () => {
     restart();
     const feed = feedOf(chunk("a"));
     feed.hubGap({ type: "gap", id: 1, from: 5, to: 9, count: 5, reason: "evicted" });
     sequence = 3;
     feed.apply([chunk("z", true, 1)], 0);
-    expect(feed.rows.slice(1, 3)).toMatchObject([
-      { kind: "gap", count: 5, reason: "evicted", ranges: [] },
-      { kind: "gap", count: 2, reason: "evicted", ranges: [[2, 3]] },
-    ]);
+    expect(feed.rows.slice(1)).toMatchObject([{ kind: "gap", count: 2, reason: "evicted", ranges: [[2, 3]] }, { kind: "text" }]);
     expect(feed.reportHoles(60_000)).toBe(false);
   });
 
@@ -306,6 +303,11 @@ describe("accumulated text", () => {
     feed.hubGap({ type: "gap", id: 1, from: 5, to: 9, count: 5, reason: "evicted" });
     feed.apply([chunk("b", true, 1)], 0);
     expect(feed.rows.map((row) => row.kind)).toEqual(["text", "gap", "text"]);
-    expect(feed.rows[1]).toMatchObject({ count: 5, reason: "evicted" });
+    expect(feed.rows[1]).toMatchObject({ count: 5, reason: "evicted", ranges: [] });
+    const after = make("error", { rank: "warning", message: "x" });
+    feed.hubGap({ type: "gap", id: 1, from: 10, to: 40, count: 31, reason: "evicted" });
+    feed.apply([{ ...after, sequence: 6, event_id: "r:6" } as AgentEvent], 0);
+    expect(feed.rows.map((row) => row.kind)).toEqual(["text", "gap", "text", "gap", "error"]);
+    expect(feed.rows[3]).toMatchObject({ count: 3, reason: "evicted", ranges: [[3, 5]] });
   });
 });

@@ -32,6 +32,7 @@ export class Feed {
   #changed: number[] = [];
   /** Why numbers may be missing before the next event. A run is read from the first event that the hub still keeps. */
   #excuse: string | null = "evicted";
+  #announced: number | null = null; // the row of the hole in the hub's log that was told last
   #lastFailed: number | null = null; // the row of the last call that failed
   #lastError: string | null = null; // what the last error row says
 
@@ -75,9 +76,16 @@ export class Feed {
   }
 
   #reportHole({ first, last }: Hole, reason: string): void {
-    const at = this.rows.at(-1)?.at ?? "";
-    this.#reported.push({ first, last, row: this.rows.length });
-    this.#push({ ...common(at), key: `hole:${first}-${last}`, kind: "gap", count: last - first + 1, reason, ranges: [[first, last]] });
+    const gap = { kind: "gap" as const, count: last - first + 1, reason, ranges: [[first, last]] };
+    const announced = this.#announced; // the hub counted entries of its log; what this run lost is known better now
+    if (announced !== null && announced === this.rows.length - 1) {
+      this.#reported.push({ first, last, row: announced });
+      this.#replace(announced, { ...this.rows[announced]!, ...gap });
+    } else {
+      this.#reported.push({ first, last, row: this.rows.length });
+      this.#push({ ...common(this.rows.at(-1)?.at ?? ""), key: `hole:${first}-${last}`, ...gap });
+    }
+    this.#announced = null;
   }
 
   /** The hub says that a part of its log will not come; what this run loses by it shows in its numbers. */
@@ -86,6 +94,7 @@ export class Feed {
     const count = gap.count ?? (gap.reason === "epoch" ? 0 : gap.to - gap.from + 1);
     this.#push({ ...common(at), key: `hub:${gap.from}-${gap.to}:${this.version}`, kind: "gap", count, reason: gap.reason, ranges: [] });
     this.#excuse = gap.reason;
+    this.#announced = gap.reason === "epoch" ? null : this.rows.length - 1;
     this.version += 1;
   }
 
