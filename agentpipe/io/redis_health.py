@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable
 
 from agentpipe.errors import OutputError
-from agentpipe.io.redis_link import Address, Client, ResponseError
+from agentpipe.io.redis_link import DENIED, Address, Client
 
 __all__ = ["Health", "look", "server_id"]
 
@@ -89,12 +89,12 @@ def look(client: Client) -> Health:
     for name in _SETTINGS:
         try:
             found = client.config_get(name)
-        except ResponseError:
+        except DENIED:
             break  # not allowed, as in hosted ones
         settings |= {_text(key): _text(value) for key, value in found.items()}
     try:
         version = tuple(int(part) for part in str(client.info("server").get("redis_version", "0")).split(".")[:2])
-    except (ResponseError, ValueError):
+    except (*DENIED, ValueError):
         version = ()
     return Health(server_id(client), version, settings)
 
@@ -103,7 +103,7 @@ def server_id(client: Client) -> str:
     """Which start of which Redis this is; empty when it does not say."""
     try:
         return str(client.info("server").get("run_id", ""))
-    except ResponseError:
+    except DENIED:
         return ""
 
 

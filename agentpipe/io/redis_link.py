@@ -19,23 +19,12 @@ from agentpipe.errors import OptionError, OutputError
 try:
     import redis
     from redis.backoff import NoBackoff
-    from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
     from redis.retry import Retry
     from redis.sentinel import Sentinel, SentinelConnectionPool
 except ImportError as missing:
     raise OptionError("--store", "Redis needs one package more: pip install 'agentpipe[redis]'") from missing
 
-__all__ = [
-    "LOST",
-    "Address",
-    "Client",
-    "OutOfMemoryError",
-    "RedisError",
-    "ResponseError",
-    "Session",
-    "evaluate",
-    "failure",
-]
+__all__ = ["DENIED", "FAILED", "LOST", "NO_MEMORY", "Address", "Client", "Session", "evaluate", "failure"]
 
 #: What one command may take. A Redis that does not answer for so long is taken to be away.
 COMMAND_S = 3.0
@@ -49,7 +38,12 @@ PAUSE_MOST_S = 0.5
 #: loading its data, was demoted, or has no primary.
 LOST = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, redis.exceptions.MasterDownError, OSError)
 
-#: Those of them that another attempt will not change.
+#: What redis-py raises: anything; what Redis refused to do; what it refused because its memory is full.
+FAILED = (redis.RedisError,)
+DENIED = (redis.ResponseError,)
+NO_MEMORY = (redis.OutOfMemoryError,)
+
+#: Those of LOST that another attempt will not change.
 REFUSED = (redis.AuthenticationError, redis.exceptions.AuthorizationError)
 
 T = TypeVar("T")
@@ -173,7 +167,7 @@ class Session:
                 self.close()
                 if isinstance(error, REFUSED) or time.monotonic() + pause_s > limit:
                     raise failure(self._address, error) from error
-            except RedisError as error:
+            except FAILED as error:
                 raise failure(self._address, error) from error
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, PAUSE_MOST_S)
@@ -212,7 +206,7 @@ def _sha(script: str) -> str:
 
 def failure(address: Address, error: Exception) -> OutputError:
     """What *error* of redis-py says, in one line."""
-    if isinstance(error, OutOfMemoryError):
+    if isinstance(error, NO_MEMORY):
         return OutputError(address.shown, "Redis has no memory left (maxmemory): nothing can be stored")
     text = " ".join(str(error).split()) or type(error).__name__
     return OutputError(address.shown, text.partition(" script: ")[0])

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, TypeVar
 from agentpipe.event import TERMINAL_TYPES, Event, peek_lines
 from agentpipe.history import Page, fitting
 from agentpipe.io.redis_health import look, server_id
-from agentpipe.io.redis_link import COMMAND_S, Address, Client, OutOfMemoryError, Session, evaluate
+from agentpipe.io.redis_link import COMMAND_S, NO_MEMORY, Address, Client, Session, evaluate
 from agentpipe.io.redis_reader import BLOCK_BYTES, BLOCK_EVENTS, RedisReader
 from agentpipe.io.redis_scripts import APPEND, FOUND, PROVE, RENEW, SAVE_STATE, TRIM
 from agentpipe.store import Commit, ContinuityLost, Standing, StoreConflict
@@ -219,7 +219,7 @@ class RedisLog:
         self._prove(client)
         running = server_id(client)
         if running != self._server:
-            with contextlib.suppress(OutOfMemoryError):  # then the next connection vouches for it
+            with contextlib.suppress(*NO_MEMORY):  # then the next connection vouches for it
                 client.hset(self._meta, "server", running)
 
     def _prove(self, client: Client) -> None:
@@ -315,7 +315,7 @@ class RedisLog:
             if not client.set(lease, self._node, nx=True, ex=LEASE_S) and client.get(lease) != self._node.encode():
                 return False
             client.expire(lease, LEASE_S)
-        except OutOfMemoryError:
+        except NO_MEMORY:
             pass  # then it is high time, whoever it is
         return True
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from agentpipe.errors import OutputError
 from agentpipe.event import Event, peek, peek_lines
 from agentpipe.history import SLICE_BYTES, Filter, OfRun, Page, Slice, fitting
-from agentpipe.io.redis_link import LOST, Address, Client, RedisError, evaluate, failure
+from agentpipe.io.redis_link import FAILED, LOST, Address, Client, evaluate, failure
 from agentpipe.io.redis_scripts import PAGE, PLACE
 
 __all__ = ["BLOCK_BYTES", "BLOCK_EVENTS", "Block", "RedisReader"]
@@ -190,7 +190,7 @@ class RedisReader:
         except LOST:
             try:
                 return question(self._client)
-            except RedisError as error:
+            except FAILED as error:
                 raise failure(self.address, error) from error
-        except RedisError as error:
+        except FAILED as error:
             raise failure(self.address, error) from error

@@ -65,6 +65,7 @@ class Life:
         )
         # changing
         self.lost: ContinuityLost | None = None
+        self._site: web.SockSite | None = None
         self._closed = False
 
     @staticmethod
@@ -89,7 +90,8 @@ class Life:
     async def listen(self, listener: socket.socket) -> None:
         """Serve whoever connects to *listener*, which stays open when this life ends."""
         await self._runner.setup()
-        await web.SockSite(self._runner, listener.dup(), backlog=1024).start()
+        self._site = web.SockSite(self._runner, listener.dup(), backlog=1024)
+        await self._site.start()
         self.service.spawn(self.service.beat())
 
     async def last(self, told: "asyncio.Future[None]") -> None:
@@ -108,6 +110,8 @@ class Life:
         if self._closed:
             return
         self._closed = True
+        if self._site is not None:
+            await self._site.stop()  # who comes now waits for the next life
         if self._tail is not None:
             self.service.stopping = True
             await self.service.intake.flushed()
