@@ -131,7 +131,7 @@ class BlockFile:
             try:
                 yield self._database
                 self._database.execute("COMMIT")
-            except sqlite3.Error:
+            except BaseException:
                 if self._database.in_transaction:
                     self._database.execute("ROLLBACK")
                 raise

@@ -157,6 +157,14 @@ def test_a_full_disk_is_reported_and_nothing_was_changed(path: str) -> None:
     file.close()
 
 
+def test_always_flushes_the_disk_with_every_commit(path: str) -> None:
+    for always, level in ((False, 1), (True, 2)):
+        file = OutboxFile(path, always=always)
+        assert file._file._database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        assert file._file._database.execute("PRAGMA synchronous").fetchone() == (level,)  # NORMAL, FULL
+        file.close()
+
+
 @pytest.mark.parametrize("always", [False, True])
 def test_a_killed_process_loses_nothing_that_append_returned_from(path: str, always: bool) -> None:
     """kill -9 in the middle of appends and removals, again and again, on the same file."""
