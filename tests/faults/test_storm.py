@@ -24,7 +24,7 @@ def test_all_are_back_with_everything_and_nothing_twice(
     assert found.wrong == {}
     assert found.published > kicks * 0.1 * rate
     assert len(found.reconnects) == clients * kicks
-    assert max(found.waves) < 5  # seconds; a quiet machine takes a fifth of one
+    assert max(found.waves) < 20  # seconds; a quiet machine takes a fifth of one, and bench/storm.py measures it
 
 
 def test_a_storm_tells_what_was_wrong() -> None:
