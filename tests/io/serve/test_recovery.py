@@ -41,9 +41,6 @@ class Client:
     def get_write_buffer_size(self) -> int:
         return 1 << 20 if self.paused else 0
 
-    def error(self, code: str, message: str) -> None:
-        raise AssertionError(f"{code}: {message}")
-
     def dismiss(self, code: int) -> None:
         self.dismissed.append(code)
 
