@@ -17,8 +17,9 @@ class ServeOptions:
     port: int = option(8765, "Port to listen on; 0 takes any and prints it.", minimum=0, maximum=65535)
     store: str | None = option(
         None,
-        "Keep the log in this file, or `memory` alone.  [default: hub.db in $XDG_STATE_HOME/agentpipe]",
-        metavar="FILE|memory",
+        "Keep the log in this file, in `memory` alone, or in a Redis that several hubs share."
+        "  [default: hub.db in $XDG_STATE_HOME/agentpipe]",
+        metavar="FILE|memory|redis://…",
     )
     retain: str = option("30d,1GiB", "Keep the store within this age, size or number (`7d`, `1GiB`, `1000000ev`).")
     sync: str = option("normal", "Survive a crash of the process, or of the machine.", choices=("normal", "always"))
