@@ -23,6 +23,8 @@ export interface Listener {
 export interface SubscriptionOptions {
   /** Neighbouring pieces of one text that wait together come as one event, which lists the others in `covers`. */
   accumulate?: boolean;
+  /** Events a second, over 0: where there are more, pieces of texts are joined as above; nothing else is held back. */
+  max_rate?: number;
   /** False leaves out whole contents (`content` events), for who fetches them by reference. */
   includeContent?: boolean;
 }

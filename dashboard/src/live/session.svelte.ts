@@ -19,8 +19,8 @@ const READING_MS = 20_000; // the list is read anew this often while something r
 const FRAMES_KEPT = 240; // four seconds of frames: what a test or a curious reader looks at
 const HIDDEN_FACTOR = 15; // a hidden tab reads every five minutes, which bounds what it has to remember
 const SETTLE_MS = 1_000; // after a run ended: its last events have come by then
-/** Texts that wait together come joined; whole contents are fetched by reference. */
-const LEAN: SubscriptionOptions = { accumulate: true, includeContent: false };
+/** Texts that wait together, or come faster than anybody reads, come joined; whole contents are fetched by reference. */
+const LEAN: SubscriptionOptions = { accumulate: true, max_rate: 50, includeContent: false };
 
 export class Session {
   access = $state<Access>("asking");
