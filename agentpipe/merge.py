@@ -47,12 +47,12 @@ class Chunk(NamedTuple):
         text = payload.get("text")
         if not isinstance(text, str) or "message_id" not in payload:
             return None
+        first = numbers(event)[0][0] if b'"covers"' in event.line else event.sequence
         key = (event.type, payload["message_id"], payload.get("index"))
-        frame = (
-            {k: v for k, v in envelope.items() if k not in _OWN},
-            {k: v for k, v in payload.items() if k != "text"},
-        )
-        return cls(event, numbers(event)[0][0], event.sequence, key, text, frame)
+        del payload["text"]  # the envelope was decoded for us alone: what is left is the frame
+        for name in _OWN:
+            envelope.pop(name, None)
+        return cls(event, first, event.sequence, key, text, (envelope, payload))
 
     def precedes(self, other: "Chunk") -> bool:
         """Whether *other* goes on where this one stops."""

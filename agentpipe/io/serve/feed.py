@@ -16,8 +16,9 @@ from agentpipe.io.clock import Clock
 
 __all__ = ["Feed", "Peer"]
 
-#: A transport that holds this much is not written to. With one delivery (48 KB) on top that makes 64 KB.
-BUFFER_BYTES = 16 * 1024
+#: A transport that holds this much is not written to. With one delivery (40 KB) on top that makes 52 KB, and less than
+#: 64 KB with what the subscription and the allocator take.
+BUFFER_BYTES = 12 * 1024
 
 #: How long to leave a blocked client before looking again; doubled up to the second while it stays so.
 RETRY_S = 0.002
@@ -39,6 +40,10 @@ class Peer(Protocol):
     """A connection as the feed sees it."""
 
     transport: asyncio.Transport
+
+    def error(self, code: str, message: str) -> None:
+        """Say what is wrong, to this peer alone."""
+        ...
 
     def dismiss(self, code: int) -> None:
         """Say goodbye and close; returns at once."""
@@ -190,19 +195,20 @@ class Feed:
             return
         try:
             page = await asyncio.to_thread(self._log.since, offset, PAGE_EVENTS, PAGE_BYTES)
-        except OutputError:
-            self._send_away(self._waiting.pop(offset))
+        except OutputError as error:
+            self._send_away(self._waiting.pop(offset), str(error))
             return
-        except Exception:
-            self._send_away(self._waiting.pop(offset))
+        except Exception as error:
+            self._send_away(self._waiting.pop(offset), repr(error))
             raise
         for cursor in self._waiting.pop(offset):
             self._hub.supply(cursor, page)
         self.wake()
 
-    def _send_away(self, cursors: list[Cursor[Any]]) -> None:
+    def _send_away(self, cursors: list[Cursor[Any]], problem: str) -> None:
         """The disk fails: they come back later, from their position."""
         for cursor in cursors:
             for subscription in tuple(cursor.members):
+                subscription.peer.error("unavailable", f"what is asked for cannot be read: {problem}")
                 subscription.peer.dismiss(4200)
                 self._hub.leave(subscription)  # at once: who comes to this place meanwhile must not wait for nothing

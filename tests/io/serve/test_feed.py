@@ -41,6 +41,10 @@ class Peer:
     def __init__(self) -> None:
         self.transport: Any = Transport()
         self.dismissed: list[int] = []
+        self.errors: list[str] = []
+
+    def error(self, code: str, message: str) -> None:
+        self.errors.append(f"{code}: {message}")
 
     def dismiss(self, code: int) -> None:
         self.dismissed.append(code)
