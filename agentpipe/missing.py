@@ -75,8 +75,8 @@ class Missing:
             self._agent_id, self._work_id = event.agent_id, event.work_id
 
     def declare(self, spans: Sequence[Span], last: int) -> None:
-        """An event declares *spans*, or stands for them; the run's last number is *last*."""
-        if self._ranges:
+        """An event declares *spans* (ascending), or stands for them; the run's last number is *last*."""
+        if self._ranges and spans and spans[0][0] <= self._ranges[-1][1]:
             left = without(self._ranges, spans)
             if left != self._ranges:
                 self._sinces = _inherited(left, self._ranges, self._sinces)

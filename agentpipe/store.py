@@ -6,6 +6,7 @@ offsets, the runs' new standing and the ids in the same atomic step, or changes 
 """
 
 import dataclasses
+import functools
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -40,12 +41,7 @@ class Standing(NamedTuple):
     @staticmethod
     def of(last: int, rest: bytes) -> "Standing":
         """The reverse of `rest`. Raises ValueError for what `rest` has not made."""
-        if not rest:
-            return Standing(last)
-        found = decode(rest)
-        if not isinstance(found, list) or len(found) != 2:
-            raise ValueError("not the standing of a run")
-        return Standing(last, _account(found[0]), _sender(found[1]))
+        return Standing(last, *_rest(rest)) if rest else Standing(last)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -132,6 +128,15 @@ class SharedStore(Store, Protocol):
         its own. Raises ContinuityLost; any other OutputError passes: ask again.
         """
         ...
+
+
+@functools.lru_cache(maxsize=1024)
+def _rest(rest: bytes) -> tuple[Account | None, Sender | None]:
+    """Runs of one connection have the same: a million of them share it."""
+    found = decode(rest)
+    if not isinstance(found, list) or len(found) != 2:
+        raise ValueError("not the standing of a run")
+    return _account(found[0]), _sender(found[1])
 
 
 def _account(found: JSON) -> Account | None:

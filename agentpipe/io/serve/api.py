@@ -5,7 +5,7 @@ The rule this module keeps: input is checked against what is declared, and whate
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -33,6 +33,10 @@ MAX_BODY = 32 << 20
 
 #: A line of joined text in a page: as large as in a message of the WebSocket.
 JOINED_BYTES = 48 * 1024
+
+#: Events of a body that are stored and told together: the loop is busy with that for some milliseconds, and a body may
+#: hold hundreds of thousands.
+PART_EVENTS = 2000
 
 DEFAULT_LIMIT = 500
 MAX_LIMIT = 5000
@@ -142,9 +146,22 @@ class Api:
             body = await request.read()
         except web.HTTPRequestEntityTooLarge:
             return failure(413, "too_large", f"a body has at most {MAX_BODY} bytes")
+        except (ConnectionResetError, web.RequestPayloadError):
+            return failure(400, "bad_request", "the body did not come whole")  # mostly nobody is there to hear it
         lines = _lines(body)
         if not lines:
             return failure(400, "bad_json", "the body holds no event")
+        found = Admitted(0, 0, [], {})
+        for start in range(0, len(lines), PART_EVENTS):
+            part = await self._stored(lines[start : start + PART_EVENTS])
+            if isinstance(part, web.Response):
+                return part
+            refused = [refusal._replace(place=start + refusal.place) for refusal in part.refused]
+            found = Admitted(found.new + part.new, found.known + part.known, found.refused + refused, {})
+        return _json(_receipt(found), status=200 if len(found.refused) < len(lines) else 400)
+
+    async def _stored(self, lines: Sequence[bytes]) -> Admitted | web.Response:
+        """What became of *lines*, or the answer when they could not be stored."""
         await self._service.intake.room()
         if self._service.stopping:
             return failure(503, "unavailable", "the hub is going away")
@@ -153,7 +170,7 @@ class Api:
         admitted = await asyncio.shield(stored)
         if admitted is None:
             return failure(503, "unavailable", f"the store failed: {self._service.intake.problem}")
-        return _json(_receipt(admitted), status=200 if len(admitted.refused) < len(lines) else 400)
+        return admitted
 
     async def health(self, request: web.Request) -> web.StreamResponse:  # noqa: ARG002 - aiohttp's shape
         """`GET /healthz`: the process answers."""
