@@ -161,10 +161,10 @@ def test_more_than_memory_may_hold_waits_in_the_file(hub, publish, outbox):
 
 def test_a_backlog_may_take_longer_than_the_drain_timeout_while_the_hub_takes_it(agentpipe, outbox):
     agentpipe("publish", "--outbox", outbox, "--drain-timeout", "0s", AWAY, input=events(1, 400))
-    with RawHub(acks=0.05) as raw:
+    with RawHub(acks=0.15) as raw:
         begun = time.monotonic()
-        done = agentpipe("publish", "--outbox", outbox, "--drain-timeout", "800ms", raw.url)
-        assert time.monotonic() - begun > 0.9
+        done = agentpipe("publish", "--outbox", outbox, "--drain-timeout", "2s", raw.url)
+        assert time.monotonic() - begun > 2.5
         assert done.returncode == 0, done.stderr
         assert len(raw.lines) == 400
 
@@ -386,8 +386,8 @@ def test_a_full_disk_is_told_and_the_pipe_goes_on(hub, publish, outbox):
     assert status == 0, err
     told = [line for line in err.splitlines() if outbox in line]
     assert "events go on in memory" in told[0]
-    assert "can be written again" in told[-1]
-    assert len(told) <= 4, "a write that is small enough may succeed in between"
+    assert any("can be written again" in line for line in told)
+    assert len(told) <= 6, "a write that is small enough may succeed in between"
     counts = report(err)
     assert (counts["in"], counts["acknowledged"], counts["dropped"]) == (8200, 8200, 0)
     assert hub.stored() == events(1, 8200).splitlines()

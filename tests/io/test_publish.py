@@ -362,7 +362,7 @@ def test_hubs_that_are_all_down_are_not_asked_in_a_hot_loop(environment):
         command = ["agentpipe", "publish", one.url, two.url, "--drain-timeout", "2s"]
         done = subprocess.run(command, input=events(1, 5), env=environment, capture_output=True, timeout=PATIENCE_S)
         assert done.returncode == 75
-        assert 2 <= one.connections < 40
+        assert 1 <= one.connections < 40
         assert abs(one.connections - two.connections) <= 1
 
 
