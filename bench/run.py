@@ -26,6 +26,7 @@ QUESTIONS = (
     "recovery",
     "memory",
     "storm",
+    "retention",
 )
 RESULTS = Path(__file__).resolve().parent / "results"
 

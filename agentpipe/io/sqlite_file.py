@@ -67,9 +67,11 @@ def connect(path: str) -> sqlite3.Connection:
     connection = None
     try:
         create_private(path)  # the events are nobody else's business
+        new = not os.path.getsize(path)
         connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_S)
-        connection.execute("PRAGMA page_size = 8192")
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        if new:  # in a file that is there it would be written anew each time
+            connection.execute("PRAGMA page_size = 8192")
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute(f"PRAGMA journal_size_limit = {LEFT_BYTES}")
@@ -147,7 +149,7 @@ def prepare(path: str, sync: str, lock: int) -> None:
             connection.close()
 
 
-def note(connection: sqlite3.Connection, **values: str | int | bytes) -> None:
+def note(connection: sqlite3.Connection, **values: str | float | bytes) -> None:
     """Keep *values* under their names; within a transaction."""
     connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", values.items())
 
@@ -201,6 +203,7 @@ def _check(path: str, connection: sqlite3.Connection, *, clean: bool) -> None:
 def _make_it_shrink(path: str, connection: sqlite3.Connection) -> None:
     """Rewrite a small file of before, so that free pages can be given back one by one; a large one uses them anew."""
     if connection.execute("PRAGMA auto_vacuum").fetchone()[0] == 0 and os.path.getsize(path) < REWRITTEN_BYTES:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("VACUUM")
 
 

@@ -22,7 +22,7 @@ from agentpipe.io.sqlite_blocks import Block, aliases, divided, joined, parts_of
 from agentpipe.io.sqlite_file import Transaction, locked, note, prepare, problem
 from agentpipe.io.sqlite_holdings import Held, Holdings
 from agentpipe.io.sqlite_reader import SqliteReader
-from agentpipe.io.sqlite_retention import UNLIMITED, Retainer, Retention
+from agentpipe.io.sqlite_retention import UNLIMITED, Age, Retainer, Retention
 from agentpipe.store import Commit, Standing, StoreConflict
 
 __all__ = ["SqliteLog"]
@@ -55,7 +55,7 @@ class SqliteLog(SqliteReader):
             prepare(path, sync, self._lock_file)
             super().__init__(path)
             self._connection.execute(f"PRAGMA synchronous = {'FULL' if sync == 'always' else 'NORMAL'}")
-            newest = self._connection.execute(_NEWEST).fetchone()
+            newest, believed = self._connection.execute(_TIMES).fetchone()
             # changing
             self._holdings = Holdings(self._connection)
             self._next = self.head + 1
@@ -65,8 +65,10 @@ class SqliteLog(SqliteReader):
         except OutputError:
             self._let_go()
             raise
-        self.newest_at: float = newest[0] if newest else 0.0  # Unix seconds; 0 when there was never anything
-        self._retainer = Retainer(self._connection, path, self._holdings, retention, self.newest_at)
+        self.newest_at: float = newest or 0.0  # Unix seconds; 0 when there was never anything
+        self._doubted = bool(believed)  # the newest entries are of a time that is not believed
+        self._age = Age(believed or self.newest_at)
+        self._retainer = Retainer(self._connection, path, self._holdings, retention, self._age)
         self._ahead = False  # it was said that the newest entry is of later than now
 
     def standings(self, runs: Collection[str] | None = None) -> dict[str, Standing]:
@@ -86,13 +88,17 @@ class SqliteLog(SqliteReader):
         events = commit.events
         if not events:
             return self._next - 1
+        self._age.at(at)
+        at = max(at, self.newest_at)  # a clock that was set back is no reason to be out of order
+        believed = self._age.doubts(at)
         blocks = list(divided(events, self._next))
         runs, parts, held = self._parts(blocks, commit.after)
-        at = max(at, self.newest_at)  # a clock that was set back is no reason to be out of order
         rows = [_row(block, at) for block in blocks]
         ids = [(event_id, block.first) for block in blocks for event_id in aliases(block.events)]
         with self._lock, Transaction(self._connection, self.path) as connection:
             self._check(connection, commit)
+            if bool(believed) != self._doubted:
+                note(connection, believed=believed)
             connection.executemany("INSERT INTO block VALUES (?, ?, ?, ?, ?, ?)", rows)
             connection.execute(_PUT_RUNS, (encode(runs),))
             connection.execute(_PUT_PARTS, (encode(parts),))
@@ -101,7 +107,7 @@ class SqliteLog(SqliteReader):
         for number, run_id, *_ in runs:
             self._holdings.added(run_id, number, held[run_id])
         self._next += len(events)
-        self.newest_at = at
+        self.newest_at, self._doubted = at, bool(believed)
         return self._next - 1
 
     def retain(self, now: float) -> bool:
@@ -193,7 +199,8 @@ class SqliteLog(SqliteReader):
         return runs, parts, held
 
 
-_NEWEST = "SELECT at FROM block ORDER BY first DESC LIMIT 1"
+_TIMES = """SELECT (SELECT at FROM block ORDER BY first DESC LIMIT 1),
+    (SELECT value FROM meta WHERE name = 'believed')"""
 
 #: The ids of events that are gone have the place of their block below zero.
 _IDS = """SELECT event_id FROM (

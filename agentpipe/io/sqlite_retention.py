@@ -61,24 +61,24 @@ UNLIMITED = Retention()
 
 
 class Age:
-    """The time by which entries are old: that of a clock, but for its jumps. It goes on from *newest*, the time of the
-    newest entry, as the clock goes on; it is never ahead of the clock.
+    """The time by which entries are old: that of a clock, but for its jumps. It goes on from *start* (0: there is
+    nothing to go by), as the clock goes on; it is never ahead of the clock.
 
     So nothing is dropped because a clock was wrong for a moment, at the price that after a month's pause what has
     become too old is kept for another hour.
     """
 
-    def __init__(self, newest: float) -> None:
+    def __init__(self, start: float) -> None:
         # changing
-        self._believed = newest
-        self._seen: float | None = None
+        self._believed = start
+        self._seen = start
         self._steady_s = 0.0
 
     def at(self, clock: float) -> float:
         """What is believed when the clock says *clock*."""
-        passed = clock - self._seen if self._seen is not None else clock - self._believed
-        if self._seen is None and not self._believed:
-            self._believed = clock  # an empty store
+        passed = clock - self._seen
+        if not self._believed:
+            self._believed = clock
         elif 0 <= passed <= JUMP_S:
             self._steady_s += passed
             self._believed += passed
@@ -89,20 +89,24 @@ class Age:
         self._seen = clock
         return min(self._believed, clock)
 
+    def doubts(self, moment: float) -> float:
+        """What is believed instead when *moment* cannot be now, or be a little later; else 0."""
+        return self._believed if moment > self._believed + JUMP_S else 0.0
+
 
 class Retainer:
-    """Keeps the store within *limits*, a step at a time. *newest* is when the last entry was stored (0: never)."""
+    """Keeps the store within *limits*, a step at a time."""
 
     def __init__(
-        self, connection: sqlite3.Connection, path: str, holdings: Holdings, limits: Retention, newest: float
+        self, connection: sqlite3.Connection, path: str, holdings: Holdings, limits: Retention, age: Age
     ) -> None:
         # given
         self._connection = connection
         self._path = path
         self._holdings = holdings
         self._limits = limits
+        self._age = age
         # changing
-        self._age = Age(newest)
         self._round: Round | None = None
         self._passed = 0  # all entries up to the block at this offset are remnants
         self._untidy = False
@@ -193,7 +197,8 @@ class Retainer:
             for name in ("freelist_count", "page_count", "auto_vacuum")
         )
         if kind and free > max(pages // FREE_PART, VACUUM_PAGES):
-            self._connection.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
+            # As a script, because a statement that gives no rows is done one step of, which is one page.
+            self._connection.executescript(f"PRAGMA incremental_vacuum({VACUUM_PAGES})")
             return True
         self._fold()
         return False

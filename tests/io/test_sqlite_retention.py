@@ -339,6 +339,21 @@ def test_nothing_is_dropped_because_a_clock_was_wrong_for_a_moment(opened: Calla
     assert len(entries(log)) == 2
 
 
+def test_a_time_that_was_not_believed_is_not_believed_after_a_restart(opened: Callable[..., SqliteLog]):
+    """The newest entries say that it is a year later; then the clock is two years ahead."""
+    log = opened(age_s=86_400.0)
+    append(log, [made("a", 1)], 1e9)
+    append(log, [made("a", 2)], 1e9 + 3e7)
+    append(log, [made("a", 3)], 1e9 + 60)
+    log = opened(age_s=86_400.0)
+    retain(log, 1e9 + 6e7)
+    assert len(entries(log)) == 3
+    for passed in range(0, 3 * 86_400, 500):
+        append(log, [made("a", 4 + passed)], 1e9 + 120 + passed)
+    retain(log, 1e9 + 120 + 3 * 86_400)
+    assert 172 < len(entries(log)) < 580  # the first ones were old enough, those of the year to come are not
+
+
 def test_a_kill_in_the_middle_loses_nothing_that_stays(path: str):
     script = f"""
 import itertools
