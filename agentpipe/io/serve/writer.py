@@ -10,23 +10,30 @@ commit, and told in its place.
 """
 
 import dataclasses
+import itertools
 import queue
 import secrets
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from agentpipe.admission import MAX_IDS, Admission, Admitted
 from agentpipe.errors import OutputError
 from agentpipe.event import Event, peek_lines
-from agentpipe.history import Log
 from agentpipe.io.clock import Clock
 from agentpipe.store import Commit, Sender, Store, StoreConflict
+
+if TYPE_CHECKING:
+    from agentpipe.history import Log
 
 __all__ = ["Batch", "Writer"]
 
 #: How often one commit may find that others were first: each time somebody's was stored.
 MAX_CONFLICTS = 1000
+
+#: Events of one commit, or one batch more: the loop tells them in one turn, in which it does nothing else.
+COMMIT_EVENTS = 4000
 
 #: A page of what was stored although its commit failed: no more than a large commit.
 PAGE_EVENTS = 2000
@@ -165,6 +172,10 @@ class Writer:
             self._queue.put(self._declare)  # behind what waits
 
     def _commit(self, batches: list[Batch]) -> None:
+        for part in _parts(batches):
+            self._commit_part(part)
+
+    def _commit_part(self, batches: list[Batch]) -> None:
         stale = [batch for batch in batches if batch.generation <= self._failed_generation]
         good = [batch for batch in batches if batch.generation > self._failed_generation]
         if stale:
@@ -215,8 +226,21 @@ class Writer:
             except StoreConflict as conflict:
                 self.door.correct(commit, conflict.standings, conflict.known)
                 continue
+            except OutputError:
+                if not self._was_kept(commit):
+                    raise
             return commit.events
         raise OutputError("store", f"others were first {MAX_CONFLICTS} times")
+
+    def _was_kept(self, commit: Commit) -> bool:
+        """Whether the store has *commit* although it raised: then nobody need send it again, which would be twice for
+        events that nothing tells apart.
+        """
+        head = self._head + len(commit.events)
+        if not self._alone or self._store.head != head:
+            return False
+        self._head = head
+        return True
 
     def _recover(self) -> None:
         """Go by what the store holds, and tell what it kept although it raised."""
@@ -243,6 +267,14 @@ class Writer:
             self._call(function, *values)
         except RuntimeError:
             return  # the loop has ended: the process was told to go at once
+
+
+def _parts(batches: list[Batch]) -> Iterator[list[Batch]]:
+    """What is stored together."""
+    sizes = itertools.accumulate([len(batch.lines if batch.events is None else batch.events) for batch in batches])
+    numbered = zip(batches, sizes, strict=True)
+    for _, part in itertools.groupby(numbered, key=lambda pair: pair[1] // COMMIT_EVENTS):
+        yield [batch for batch, _ in part]
 
 
 def _shown(failed: Exception) -> OutputError:

@@ -1,6 +1,7 @@
 """The way in when the store fails: every sender is told, and the hub goes on when the disk does."""
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -16,6 +17,7 @@ from agentpipe.hub import Hub
 from agentpipe.io.clock import now
 from agentpipe.io.serve.feed import Feed
 from agentpipe.io.serve.intake import Intake
+from agentpipe.io.serve.standard_input import StandardInput
 from agentpipe.io.sqlite_log import SqliteLog
 from agentpipe.runs import Runs
 from agentpipe.store import Commit, Standing
@@ -30,6 +32,15 @@ class FailingLog(SqliteLog):
     broken_reads = 0
     broken_states = 0
     lost_answers = 0
+    unreadable = 0
+
+    @property
+    def head(self) -> int:
+        if self.unreadable:
+            self.unreadable -= 1
+            raise OutputError(self.path, "disk I/O error")
+        return super().head
+
     gate: threading.Event | None = None
 
     def append(self, commit: Commit, at: float) -> int:
@@ -179,7 +190,7 @@ def test_numbers_that_nobody_declares_are_declared_after_a_while(tmp_path: Path)
 
 def test_what_was_stored_although_the_store_said_otherwise_is_told_in_its_place(play: Callable[[Any], Any]):
     async def scenario(intake: Intake, store: FailingLog, hub: Hub[Any]) -> None:
-        store.lost_answers = 1
+        store.lost_answers = store.unreadable = 1
         told: list[Any] = []
         intake.take([event(1), event(2)], told.append)
         await intake.flushed()
@@ -190,6 +201,60 @@ def test_what_was_stored_although_the_store_said_otherwise_is_told_in_its_place(
         assert hub.head == store.head == 3
 
     play(scenario)
+
+
+def test_what_was_stored_although_the_store_said_otherwise_is_not_stored_again(play: Callable[[Any], Any]):
+    """Not even what nothing tells apart."""
+
+    async def scenario(intake: Intake, store: FailingLog, hub: Hub[Any]) -> None:
+        store.lost_answers = 1
+        told: list[Any] = []
+        intake.take([event(None), event(None)], told.append)
+        await intake.flushed()
+        assert told[0].new == hub.head == store.head == 2
+        assert intake.problem is None
+        intake.take([event(None)], told.append)
+        await intake.flushed()
+        assert hub.head == store.head == 3
+
+    play(scenario)
+
+
+def test_standard_input_goes_on_when_the_store_does(tmp_path: Path):
+    """It failed in the middle, before and after it kept a commit; then the hub is told to end while it fails."""
+
+    async def scenario(store: FailingLog) -> None:
+        hub: Hub[Any] = Hub(MemoryLog("e", max_events=1000, max_bytes=1 << 20), oldest=0)
+        intake = Intake(hub, Feed(hub, store, now), Runs(), store, now)
+        read, write = os.pipe()
+        warnings: list[str] = []
+        source = StandardInput(intake, now, warnings.append, fd=read)
+        source.start()
+        for first in (1, 11, 21):
+            store.broken_writes, store.lost_answers = (1, 0) if first == 11 else (0, 1)
+            numbers = range(first, first + 10)
+            os.write(write, b"".join([event(number, "numbered") + b"\n" + event(None) + b"\n" for number in numbers]))
+            while hub.head < 2 * (first + 9):
+                await asyncio.sleep(0.01)
+        store.broken_writes = 100
+        os.write(write, event(31, "numbered") + b"\n" + event(32, "numbered") + b"\n")
+        while store.broken_writes == 100:
+            await asyncio.sleep(0.01)
+        await source.close()
+        assert warnings == ["stdin: 2 events were read and could not be stored"]
+        store.broken_writes = 0
+        kept = [peek(line) for line in store.since(0, 1000, 1 << 20).lines]
+        assert [each.sequence for each in kept if each.run_id == "numbered"] == list(range(1, 31))
+        assert [each.sequence for each in kept if each.run_id == "r"] == list(range(1, 31))
+        os.close(read)
+        os.close(write)
+        await intake.close()
+
+    async def within() -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            await scenario(FailingLog(str(tmp_path / "hub.db")))
+
+    asyncio.run(within())
 
 
 def test_a_hub_that_nobody_sends_to_finds_out_by_itself_that_the_store_can_be_written_again(play: Callable[[Any], Any]):
