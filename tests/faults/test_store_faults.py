@@ -443,3 +443,28 @@ def test_a_clock_that_is_set_back_is_said_once_and_harms_nothing(environment: Ma
     finally:
         hub.stop()
     assert "Traceback" not in hub.stderr
+
+
+def test_a_store_whose_tables_are_overwritten_under_the_hub_takes_nothing_more(start: Start):
+    """It says so, to publishers and once on stderr, and goes on serving what it has in memory."""
+    hub = start()
+    with connected(hub) as writer:
+        writer.publish(*[event(number, size=1000) for number in range(1, 100)])
+    hub.stop()
+    hub.start()
+    with contextlib.closing(sqlite3.connect(hub.store)) as other:
+        other.execute("UPDATE meta SET value = value")  # so that nobody goes by what it remembers of the file
+        other.commit()
+        other.execute("PRAGMA wal_checkpoint(RESTART)")
+    size = os.path.getsize(hub.store)
+    with open(hub.store, "r+b") as file:
+        file.seek(8192)
+        file.write(b"\xa5" * (size - 8192))
+    with connected(hub) as writer:
+        writer.send(b'{"type":"publish","events":[%b]}' % event(100))
+        assert writer.closed_with() == 4200
+        assert "damaged" in str([message.message for message in writer.others if message.code == "unavailable"])
+    assert hub.request("readyz")[0] == 503
+    assert hub.json("api/runs/r")["events"] == 99
+    assert hub.stderr.count("nothing is stored until this is over") == 1
+    hub.stop()

@@ -21,7 +21,10 @@ class ServeOptions:
         "  [default: hub.db in $XDG_STATE_HOME/agentpipe]",
         metavar="FILE|memory|redis://…",
     )
-    retain: str = option("30d,1GiB", "Keep the store within this age, size or number (`7d`, `1GiB`, `1000000ev`).")
+    retain: str = option(
+        "30d,1GiB",
+        "Keep the store within this age, size or number (`7d`, `1GiB`, `1000000ev`): old runs go, but for their end.",
+    )
     sync: str = option("normal", "Survive a crash of the process, or of the machine.", choices=("normal", "always"))
     window: int = option(16 << 20, "Keep this much of the newest events in memory.", unit="size", minimum=64 << 10)
     token_file: str | None = option(None, "Read the token here; made when absent.", unit="path")
