@@ -34,7 +34,7 @@ LINE_OVERHEAD = 48
 BLOCK_OVERHEAD = 200
 
 #: Lines that are joined into one block, when they are no longer the newest. As many newest ones stay as they are, which
-#: is what followers read; a reader of a block splits it again, for each delivery of 40 KB, at 0.05 µs a line.
+#: is what followers read; a reader of a block splits it again, for each delivery of 32 KB, at 0.05 µs a line.
 SEALED_EVENTS = 256
 SEALED_BYTES = 64 * 1024
 

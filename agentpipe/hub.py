@@ -11,7 +11,7 @@ place between the events.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 from agentpipe import wire
@@ -137,7 +137,7 @@ class Hub(Generic[Peer]):
             self._drop(cursor)
 
     @property
-    def blocked(self) -> Iterable[Subscription[Peer]]:
+    def blocked(self) -> Sequence[Subscription[Peer]]:
         """Those who could not take bytes and wait for `resume`."""
         return tuple(self._blocked)
 

@@ -17,7 +17,7 @@ from agentpipe.history import EVERYTHING, Filter, MemoryLog, Page
 __all__ = ["DELIVERY_BYTES", "Manner", "Reading", "Step"]
 
 #: One delivery is at most about this much, so that a client that stalls just then costs no more than that.
-DELIVERY_BYTES = 40 * 1024
+DELIVERY_BYTES = 32 * 1024
 
 #: What one step reads on: as many small events as a delivery can hold.
 STEP_EVENTS = 500
