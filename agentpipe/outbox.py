@@ -34,9 +34,6 @@ RETRY_S = 1.0
 #: A disk that is nearly full fails again and again: people are told the first times.
 TOLD = 6
 
-#: The ids that one process makes of its generation are below those of the next: so many events are years of a busy hub.
-NAMES_BITS = 40
-
 _Result = TypeVar("_Result")
 
 
@@ -61,7 +58,9 @@ class Store(Protocol):
     """Where an outbox keeps its events (`agentpipe.io.outbox_file`). Blocks are numbered, ascending.
 
     ``name`` is its path; ``publisher`` the id kept in it; ``generation`` the last one that it was told, and raised
-    since by the opening; ``count`` the events that were in it then. ``size_bytes`` is how much of the file is in use.
+    since by the opening; ``first_name`` where this process begins to number events that bring no number, far from all
+    other processes, also from those that have a copy of the file; ``count`` the events that were in it at the opening.
+    ``size_bytes`` is how much of the file is in use, ``lasting`` whether another process will find it.
     Every method is one commit, and may raise OutputError: then nothing was changed.
     """
 
@@ -72,7 +71,11 @@ class Store(Protocol):
     @property
     def generation(self) -> int: ...
     @property
+    def first_name(self) -> int: ...
+    @property
     def count(self) -> int: ...
+    @property
+    def lasting(self) -> bool: ...
     @property
     def size_bytes(self) -> int: ...
     def append(self, blocks: Sequence[Block], done: int) -> int:
@@ -146,7 +149,7 @@ class Outbox(Window):
         self._done = 0  # blocks up to this number are settled
         self._done_bytes = 0  # of them, what is still in the file
         self._generation = store.generation
-        self._named = store.generation << NAMES_BITS
+        self._named = store.first_name
         self._now = 0.0
         self._retry: dict[str, float] = {}  # what the file would not do, and when it is asked to again
         self._told = 0
@@ -160,7 +163,7 @@ class Outbox(Window):
     @property
     def kept(self) -> int:
         """How many of them are in the file."""
-        return self.held - sum(piece.left for piece in self._loose) - len(self._fresh)
+        return self.held - sum(piece.left for piece in self._loose) - len(self._fresh) if self._store.lasting else 0
 
     @property
     def full(self) -> bool:
@@ -218,10 +221,12 @@ class Outbox(Window):
             self._tidy()
 
     def next_generation(self) -> int:
-        """See `Window.next_generation`; it is in the file before it is used."""
-        generation = super().next_generation()
-        self._guarded("written", lambda: self._store.keep_generation(generation))
-        return generation
+        """See `Window.next_generation`; it is in the file before it is used. While the file fails the last one that is
+        in it serves again: who finds a lower one there later would be fenced by us.
+        """
+        if self._guarded("written", self._raise_generation):
+            self._generation += 1
+        return self._generation
 
     def report(self) -> dict[str, int]:
         """The counts as ``--stats`` prints them; ``in`` includes ``resumed``, ``left`` includes ``kept``."""
@@ -343,6 +348,10 @@ class Outbox(Window):
     def _tidy(self) -> None:
         if self._guarded("written", self._forget_done):
             self._done_bytes = 0
+
+    def _raise_generation(self) -> bool:
+        self._store.keep_generation(self._generation + 1)
+        return True
 
     def _forget_done(self) -> bool:
         self._store.forget(self._done)

@@ -1,10 +1,11 @@
 """Blocks of lines in an SQLite database, in order: what the spill file and the outbox stand on.
 
 The rules this module keeps: what was written is safe from ``kill -9`` when the call returns (write-ahead log); one
-process at a time; a file that is something else is never written to. One block a row, because a row an event costs more
-than the event.
+process at a time; a file that is something else is never written to, nor one that nobody would find again. One block a
+row, because a row an event costs more than the event.
 """
 
+import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -50,7 +51,9 @@ class BlockFile:
         self.newest = 0
         with self.reported():
             create_private(path)
-            self._database = sqlite3.connect(path, timeout=0, isolation_level=None)
+            self._found = self._identity()
+            # the whole path, because some names are not files to SQLite: ":memory:" is none
+            self._database = sqlite3.connect(os.path.abspath(path), timeout=0, isolation_level=None)
             try:
                 self._prepare(application_id, always, prepare)
             except BaseException:
@@ -113,6 +116,14 @@ class BlockFile:
             unused: int = self._database.execute("PRAGMA freelist_count").fetchone()[0]
         return (pages - unused) * PAGE_BYTES
 
+    @property
+    def lasting(self) -> bool:
+        """Whether what is in the file is found again: it was neither removed nor replaced since it was opened."""
+        try:
+            return self._identity() == self._found
+        except OSError:
+            return False
+
     def close(self) -> None:
         """Close the file; when no block is left in it its space is given back."""
         with self.reported():
@@ -127,6 +138,8 @@ class BlockFile:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """One commit: all of it, or OutputError and nothing."""
         with self.reported():
+            if not self.lasting:
+                raise OutputError(self.name, "was removed or replaced while it was in use")
             self._database.execute("BEGIN")
             try:
                 yield self._database
@@ -145,6 +158,10 @@ class BlockFile:
             raise OutputError(self.name, self._explained(error)) from error
         except OSError as error:
             raise OutputError(self.name, error.strerror or str(error)) from error
+
+    def _identity(self) -> tuple[int, int]:
+        found = os.stat(self.name)
+        return found.st_dev, found.st_ino
 
     def _prepare(self, application_id: int, always: bool, prepare: Callable[[sqlite3.Connection], None] | None) -> None:
         run = self._database.execute

@@ -31,6 +31,7 @@ class OutboxFile:
         with self._file.transaction() as database:
             self.publisher, self.generation = database.execute("SELECT id, generation FROM publisher").fetchone()
         self.count, _ = self._file.summary()
+        self.first_name = int.from_bytes(os.urandom(7))
         # changing
         self._size_bytes = self._file.size_bytes
 
@@ -38,6 +39,11 @@ class OutboxFile:
     def size_bytes(self) -> int:
         """How much of the file is in use."""
         return self._size_bytes
+
+    @property
+    def lasting(self) -> bool:
+        """Whether the next process finds what is in the file."""
+        return self._file.lasting
 
     def append(self, blocks: Sequence[Block], done: int) -> int:
         """Add *blocks* and remove those that are *done*; see `agentpipe.outbox.Store`."""

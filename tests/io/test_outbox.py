@@ -256,6 +256,21 @@ def test_a_copy_of_an_outbox_that_was_used_since_is_fenced_by_a_real_hub(hub, ag
     assert hub.stored() == events(1, 5).splitlines()
 
 
+def test_an_outbox_that_is_removed_meanwhile_is_told_and_keeps_nothing(publish, outbox):
+    publisher = publish("--drain-timeout", "0s", AWAY)
+    publisher.is_up()
+    publisher.feed(events(1, 3))
+    eventually(lambda: written(outbox) > 0)
+    for end in ("", "-wal"):
+        os.unlink(outbox + end)
+    publisher.feed(events(4, 5))
+    status, err = publisher.ended()
+    assert status == 75
+    assert f"{outbox}: was removed or replaced while it was in use; events go on in memory" in err
+    assert "5 not acknowledged" in err
+    assert "kept in" not in err
+
+
 # --- acknowledgements that are lost
 
 
@@ -269,6 +284,14 @@ def test_events_without_a_number_are_stored_once_when_their_outbox_is_sent_twice
         assert agentpipe("publish", "--outbox", name, hub.url).returncode == 0
     stored = [json.loads(line) for line in hub.stored()]
     assert [event["payload"]["n"] for event in stored] == list(range(50))
+
+
+def test_a_copy_of_an_outbox_gives_its_own_ids_to_events_without_a_number(hub, agentpipe, outbox):
+    agentpipe("publish", "--outbox", outbox, "--drain-timeout", "0s", AWAY, input=b"")
+    shutil.copy(outbox, outbox + ".copy")
+    for n, name in enumerate((outbox, outbox + ".copy")):
+        assert agentpipe("publish", "--outbox", name, hub.url, input=BARE % n).returncode == 0
+    assert [json.loads(line)["payload"]["n"] for line in hub.stored()] == [0, 1]
 
 
 @pytest.mark.parametrize("outboxed", [True, False])

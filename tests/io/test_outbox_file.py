@@ -1,6 +1,7 @@
 """The outbox as a file: what is committed, who may have it, how much of it is in use."""
 
 import os
+import shutil
 import signal
 import sqlite3
 import stat
@@ -117,6 +118,68 @@ def test_a_file_that_is_something_else_is_left_alone(path: str, tmp_path: Path) 
         OutboxFile(path)
     with pytest.raises(OutputError, match="a-folder"):
         OutboxFile(str(tmp_path / "no" / "a-folder" / "x"))
+
+
+@pytest.mark.parametrize("device", ["/dev/null", "/dev/full"])
+def test_a_device_is_refused_and_nothing_is_made_beside_it(device: str) -> None:
+    with pytest.raises(OutputError, match=f"{device}: Is no regular file"):
+        OutboxFile(device)
+    assert not [name for name in os.listdir("/dev") if name.startswith(Path(device).name + "-")]
+
+
+def test_a_directory_and_a_pipe_are_refused(path: str, tmp_path: Path) -> None:
+    os.mkfifo(path)
+    with pytest.raises(OutputError, match="Is no regular file"):
+        OutboxFile(path)
+    with pytest.raises(OutputError, match="Is a directory"):
+        OutboxFile(str(tmp_path))
+
+
+def test_a_link_to_a_file_that_is_not_there_makes_it_for_this_account_alone(path: str, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    os.symlink(target, path)
+    file = OutboxFile(path)
+    file.append([block(1)], 0)
+    file.close()
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    again = OutboxFile(str(target))
+    assert again.count == 1
+    again.close()
+
+
+def test_a_name_that_sqlite_would_keep_in_memory_is_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = OutboxFile(":memory:")
+    file.append([block(1)], 0)
+    file.close()
+    again = OutboxFile(":memory:")
+    assert again.count == 1
+    again.close()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_file_that_was_removed_takes_nothing_more_and_says_why(path: str, replaced: bool) -> None:
+    file = OutboxFile(path)
+    file.append([block(1)], 0)
+    assert file.lasting
+    os.unlink(path)
+    if replaced:
+        Path(path).touch()
+    assert not file.lasting
+    with pytest.raises(OutputError, match="was removed or replaced while it was in use"):
+        file.append([block(2)], 0)
+    assert numbers(file) == [1]
+    file.close()
+
+
+def test_a_copy_numbers_what_has_no_number_elsewhere(path: str, tmp_path: Path) -> None:
+    OutboxFile(path).close()
+    copy = shutil.copy(path, tmp_path / "copy")
+    one, other = OutboxFile(path), OutboxFile(str(copy))
+    assert one.publisher == other.publisher
+    assert one.first_name != other.first_name
+    one.close()
+    other.close()
 
 
 def test_the_size_is_what_is_in_use(path: str) -> None:
