@@ -299,7 +299,7 @@ class Window:
 
     def _fitting(self, lines: list[bytes], size: int) -> list[bytes]:
         """As many of *lines* as fit into a frame that holds *size* bytes already."""
-        room = self._batch_bytes - size
+        room = min(self._batch_bytes, self.max_line or self._batch_bytes) - size
         if sum(map(len, lines)) + len(lines) <= room:
             return lines
         sizes = accumulate(len(line) + 1 for line in lines)
@@ -311,7 +311,7 @@ class Window:
             return line
         hole = Holes("oversize")
         hole.add(peek(line), now)
-        declared = hole.take_all(now)[0].line
+        declared = self._identified(hole.take_all(now))[0].line
         self.dropped += 1
         self.added += 1
         self._own_gaps.add(declared)

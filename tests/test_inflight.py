@@ -53,6 +53,19 @@ def test_small_batches_that_had_to_wait_share_a_frame():
     assert [len(window.next_frame(0.0) or []) for _ in range(2)] == [20, 5]
 
 
+def test_a_frame_has_at_most_what_the_hub_takes_when_that_is_less():
+    window = Window(1 << 20, batch=20, batch_bytes=64 * 1024)
+    window.max_line = 1000
+    events = [event(n, text="x" * 300) for n in range(1, 46)]
+    window.offer(events, 0.0)
+    frames = []
+    while (frame := window.next_frame(0.0)) is not None:
+        frames.append(sum(map(len, frame)) + len(frame))
+    assert max(frames) <= 1000
+    assert len(frames) > 9
+    assert window.dropped == 0
+
+
 @given(sizes=st.lists(st.integers(0, 3000), min_size=1, max_size=60), split=st.integers(1, 60))
 def test_a_frame_has_at_most_its_bytes_and_a_larger_event_goes_alone(sizes, split):
     window = Window(1 << 20, batch=20, batch_bytes=2048)
