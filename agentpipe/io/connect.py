@@ -1,9 +1,9 @@
 """Getting a connection to a hub, for as long as it takes, without holding anybody up.
 
 The rules this module keeps: trying happens in a thread of its own, which ends as soon as it has a connection or is
-told to stop; where there are several hubs the next one is tried at once, and only when all of them failed there is a
-wait, with full jitter (``agentpipe.backoff``); a hub that refused us for good is not asked again; a hub on this machine
-is never reached through a proxy.
+told to stop; where there are several hubs the next one is tried at once, also beside one that says nothing, and only
+when all of them failed there is a wait, with full jitter (``agentpipe.backoff``); a hub that refused us for good is not
+asked again; a hub on this machine is never reached through a proxy.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 from agentpipe.backoff import CEILING_S, FIRST_S, STABLE_S, ceiling
 from agentpipe.errors import AuthError, HubUnreachable, PeerError, ProtocolError
@@ -27,6 +27,10 @@ __all__ = ["Connector", "LeftOut", "Outcome", "connected"]
 
 #: For the TCP connection, TLS and the upgrade, each read of it: the hub itself gives a handshake 5 s.
 CONNECT_S = 10.0
+
+#: A hub that was silent for so long does not keep the next one from being tried beside it: a second is more than any
+#: network takes (RFC 8305 waits a quarter of that), and four dead hubs cost less than the time for draining.
+STAGGER_S = 1.0
 
 #: The longest that a hub may tell us to stay away.
 STAY_AWAY_S = 60.0
@@ -152,32 +156,88 @@ class Connector:
         return trying(self._round)
 
     def _round(self) -> Link:
-        """Try every hub once. Raises HubUnreachable when none of them answered, and what the last one of all said
-        when no hub is left.
+        """Try every hub once, the next one when one has failed or was silent for `STAGGER_S`: the first connection.
+        Raises HubUnreachable when none of them answered, and what the last one of all said when no hub is left.
         """
         failed = HubUnreachable(str(self._addresses[0]), "it asked us to stay away for a while")
-        for address in list(self._addresses):
-            if self._stop.is_set():
-                break
-            if self._away_until.get(address, 0.0) > self._clock():
-                continue
-            try:
-                return connected(address, self._clock)
-            except HubUnreachable as error:
-                failed = error
-                self._tell(error)
-            except PeerError as error:
-                self._addresses.remove(address)
-                if not self._addresses:
-                    raise
-                self._tell(LeftOut(address, error))
+        waiting = [address for address in self._addresses if self._away_until.get(address, 0.0) <= self._clock()]
+        with _Race(self._clock) as race:
+            while (waiting or race.running) and not self._stop.is_set():
+                if waiting:
+                    race.enter(waiting.pop(0))
+                for address, outcome in race.results(STAGGER_S if waiting else 2 * CONNECT_S, give_up=not waiting):
+                    if isinstance(outcome, Link):
+                        return outcome
+                    if isinstance(outcome, HubUnreachable):
+                        failed = outcome
+                        self._tell(outcome)
+                    else:
+                        self._leave(address, outcome)
         raise failed
+
+    def _leave(self, address: Address, error: PeerError) -> None:
+        """The hub at *address* refused us for good; raised when it was the last one."""
+        self._addresses.remove(address)
+        if not self._addresses:
+            raise error
+        self._tell(LeftOut(address, error))
 
     def _tell(self, outcome: Outcome) -> None:
         with self._telling:
             if not self._closed:
                 self._done.put(outcome)
                 os.write(self._write_end, b"\0")
+                return
+        _hang_up(outcome)
+
+
+class _Race:
+    """Attempts to connect, each in a thread of its own, because a name may be looked up for longer than anybody waits.
+    One that succeeds when the race is over is closed.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        # given
+        self._clock = clock
+        self._results: queue.SimpleQueue[tuple[Address, Link | PeerError]] = queue.SimpleQueue()
+        # changing
+        self._ending = threading.Lock()
+        self._over = False
+        self.running: list[Address] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        with self._ending:
+            self._over = True
+        while not self._results.empty():
+            _hang_up(self._results.get_nowait()[1])
+
+    def enter(self, address: Address) -> None:
+        """Begin to connect to the hub at *address*."""
+        self.running.append(address)
+        threading.Thread(target=self._attempt, args=(address,), name="connect", daemon=True).start()
+
+    def results(self, timeout_s: float, *, give_up: bool) -> list[tuple[Address, Link | PeerError]]:
+        """What comes first of all attempts within *timeout_s* seconds; else, under *give_up*, all have failed."""
+        try:
+            address, outcome = self._results.get(timeout=timeout_s)
+        except queue.Empty:
+            silent, self.running = (self.running, []) if give_up else ([], self.running)
+            return [(address, HubUnreachable(str(address), "no answer")) for address in silent]
+        self.running.remove(address)
+        return [(address, outcome)]
+
+    def _attempt(self, address: Address) -> None:
+        outcome: Link | PeerError
+        try:
+            outcome = connected(address, self._clock)
+        except PeerError as error:
+            outcome = error
+        with self._ending:
+            if not self._over:
+                self._results.put((address, outcome))
                 return
         _hang_up(outcome)
 

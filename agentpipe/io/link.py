@@ -30,6 +30,9 @@ PING_S = 15.0
 #: A peer that answers nothing for this long after a ping is gone.
 PONG_S = 10.0
 
+#: A hub that says nothing at all for so long after the upgrade has stopped; a well one says `welcome` with it.
+GREETING_S = 10.0
+
 #: A peer that takes nothing for this long has stalled; a link through a bad network moves a little in that time.
 SEND_S = 10.0
 
@@ -63,6 +66,7 @@ class Link:
         self._end: PeerError | None = None
         self._heard_at = self._moved_at = self.since = clock()
         self._probed_at: float | None = None
+        self._greeted = False
         self.pending = 0  # bytes accepted and not yet sent
         self.stay_away_s = 0.0
         self.at_once = False
@@ -76,6 +80,7 @@ class Link:
     def deadline(self) -> float:
         """When `check` is to be called."""
         due = self._probed_at + PONG_S if self._probed_at is not None else self._heard_at + PING_S
+        due = min(due, self.since + GREETING_S) if not self._greeted else due
         return min(due, self._moved_at + SEND_S) if self._out else due
 
     def fileno(self) -> int:
@@ -129,6 +134,8 @@ class Link:
         """Probe a silent link; raise HubUnreachable for one that is dead or stalled."""
         if self._out and at >= self._moved_at + SEND_S:
             raise self._lost(f"the hub took nothing for {SEND_S:g} s")
+        if not self._greeted and at >= self.since + GREETING_S:
+            raise self._lost(f"the hub said nothing for {GREETING_S:g} s")
         if self._probed_at is not None:
             if at >= self._probed_at + PONG_S:
                 raise self._lost(f"the hub answered nothing for {PONG_S:g} s")
@@ -174,6 +181,7 @@ class Link:
         """Read one frame; its message when it completes one. Raises BlockingIOError when there is none yet."""
         frame = self._ws.recv_frame()
         self._heard_at = self._clock()
+        self._greeted = True
         self._probed_at = None
         if frame.opcode == ABNF.OPCODE_CLOSE:
             raise self._closed(bytes(frame.data))

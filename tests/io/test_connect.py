@@ -1,5 +1,6 @@
 """Connecting: what can pass is tried again, what cannot is not, and nobody waits for it."""
 
+import contextlib
 import dataclasses
 import random
 import select
@@ -12,7 +13,7 @@ import pytest
 from agentpipe.backoff import CEILING_S, ceiling
 from agentpipe.errors import AuthError, HubUnreachable, ProtocolError
 from agentpipe.io.address import Address, address
-from agentpipe.io.connect import Connector, LeftOut, connected
+from agentpipe.io.connect import CONNECT_S, Connector, LeftOut, connected
 from agentpipe.io.link import Link
 from tests.io.hubs import PATIENCE_S
 from tests.io.raw_hub import RawHub
@@ -45,7 +46,8 @@ class Lost:
 class Answering:
     """A server that answers whatever it is asked with *answer*, and keeps what it was asked."""
 
-    def __init__(self, answer):
+    def __init__(self, answer, *, after_s=0.0):
+        self._after_s = after_s
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.asked = []
@@ -57,8 +59,9 @@ class Answering:
         client, _ = self._listener.accept()
         with client:
             self.asked.append(client.recv(65536))
-            client.sendall(self._answer)
+            time.sleep(self._after_s)
             try:
+                client.sendall(self._answer)
                 client.shutdown(socket.SHUT_WR)
                 while client.recv(65536):
                     pass
@@ -129,6 +132,65 @@ def test_of_several_hubs_the_first_that_answers_is_taken_at_once():
         assert link.address == address(hub.url)
         assert time.monotonic() - begun < 20
         link.drop()
+
+
+@contextlib.contextmanager
+def silent():
+    """A hub that takes a connection and never answers, as one does whose process is stopped."""
+    with socket.create_server(("127.0.0.1", 0)) as place:
+        yield at(place.getsockname()[1])
+
+
+def test_hubs_that_say_nothing_hold_nobody_up(monkeypatch):
+    monkeypatch.setattr("agentpipe.io.connect.STAGGER_S", 0.1)
+    with RawHub() as hub, silent() as one, silent() as two, silent() as three, silent() as four:
+        begun = time.monotonic()
+        connector = Connector([one, two, three, four, address(hub.url)])
+        connector.start()
+        (link,) = outcomes(connector, 1)
+        assert link.address == address(hub.url)
+        assert time.monotonic() - begun < CONNECT_S
+        link.drop()
+
+
+def test_a_slow_hub_is_taken_when_the_others_fail_meanwhile(monkeypatch):
+    monkeypatch.setattr("agentpipe.io.connect.STAGGER_S", 0.1)
+    with Answering(b"", after_s=0.5) as slow:
+        connector = Connector([at(slow.port), at(1)])
+        connector.start()
+        first, second = outcomes(connector, 2)
+        assert [first.url, second.url] == [str(at(1)), str(at(slow.port))]
+        connector.close()
+
+
+def test_a_hub_that_answers_when_another_was_taken_is_hung_up(monkeypatch):
+    monkeypatch.setattr("agentpipe.io.connect.STAGGER_S", 0.1)
+    refused = b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n"
+    with RawHub() as hub, Answering(refused, after_s=0.5) as slow:
+        connector = Connector([at(slow.port), address(hub.url)])
+        connector.start()
+        (link,) = outcomes(connector, 1)
+        link.drop()
+    assert connector.outcomes() == []
+    assert len(connector._addresses) == 2
+
+
+def test_names_that_take_for_ever_to_look_up_are_given_up(monkeypatch):
+    for name in ("STAGGER_S", "CONNECT_S"):
+        monkeypatch.setattr(f"agentpipe.io.connect.{name}", 0.1)
+    known = threading.Event()
+
+    def stuck(address, clock):
+        known.wait(PATIENCE_S)
+        raise HubUnreachable(str(address), "the name is not known")
+
+    monkeypatch.setattr("agentpipe.io.connect.connected", stuck)
+    connector = Connector([at(1), at(2)])
+    connector.start()
+    problems = {(outcome.url, outcome.problem) for outcome in outcomes(connector, 2)}
+    assert problems == {(str(at(1)), "no answer"), (str(at(2)), "no answer")}
+    connector.close()
+    known.set()
 
 
 def test_after_a_loss_the_next_hub_is_tried_first_and_without_a_wait():

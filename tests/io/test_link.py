@@ -8,7 +8,7 @@ from websocket import WebSocket
 
 from agentpipe.errors import AuthError, HubUnreachable, ProtocolError
 from agentpipe.io.address import Address
-from agentpipe.io.link import PING_S, PONG_S, SEND_S, Link
+from agentpipe.io.link import GREETING_S, PING_S, PONG_S, SEND_S, Link
 
 
 class Pair:
@@ -71,7 +71,22 @@ def test_a_fragmented_message_with_a_ping_inside_is_one_message(pair):
     assert pair.heard() == (0xA, b"are you there")
 
 
+def greet(pair):
+    pair.tells(type="welcome", epoch="e", head=3)
+    assert len(pair.link.receive()) == 1
+
+
+def test_a_hub_that_never_greets_is_gone_before_it_is_probed(pair):
+    assert pair.link.deadline == pair.at + GREETING_S
+    pair.at += GREETING_S - 0.1
+    pair.link.check(pair.at)
+    pair.at += 0.1
+    with pytest.raises(HubUnreachable, match="said nothing for 10 s"):
+        pair.link.check(pair.at)
+
+
 def test_a_silent_link_is_probed_and_one_that_does_not_answer_is_over(pair):
+    greet(pair)
     assert pair.link.deadline == pair.at + PING_S
     pair.at += PING_S
     pair.link.check(pair.at)
@@ -85,6 +100,7 @@ def test_a_silent_link_is_probed_and_one_that_does_not_answer_is_over(pair):
 
 
 def test_any_answer_keeps_a_link(pair):
+    greet(pair)
     pair.at += PING_S
     pair.link.check(pair.at)
     pair.says(0xA)
@@ -95,6 +111,7 @@ def test_any_answer_keeps_a_link(pair):
 
 
 def test_a_hub_that_takes_nothing_ends_the_link_and_one_that_takes_a_little_does_not(pair):
+    greet(pair)
     pair.link.send(b"x" * 4_000_000)
     assert pair.link.pending > 0
     pair.at += SEND_S - 1
