@@ -15,7 +15,7 @@ from agentpipe.event import JSON, Event, decode, encode
 from agentpipe.history import Log, Page
 from agentpipe.missing import Account
 
-__all__ = ["Commit", "ContinuityLost", "Sender", "SharedStore", "Standing", "Store", "StoreConflict"]
+__all__ = ["Commit", "ContinuityLost", "Reader", "Sender", "SharedStore", "Standing", "Store", "StoreConflict"]
 
 
 class Sender(NamedTuple):
@@ -76,6 +76,14 @@ class ContinuityLost(OutputError):
     """
 
 
+class Reader(Log, Protocol):
+    """The reading half of a log that is kept somewhere."""
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
 class Store(Protocol):
     """The writing half of a log, used by one thread. Every call may raise OutputError: then nothing is known about
     what was under way, and the caller reads the standings anew.
@@ -111,7 +119,7 @@ class Store(Protocol):
         """What `save_state` kept; ``(0, b"")`` when there is nothing."""
         ...
 
-    def reader(self) -> Log:
+    def reader(self) -> Reader:
         """The reading half, on a connection of its own, for any thread."""
         ...
 

@@ -20,12 +20,13 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from agentpipe.event import TERMINAL_TYPES, Event, peek_lines
+from agentpipe.event import Event
 from agentpipe.history import Page, fitting
 from agentpipe.io.redis_health import look, server_id
 from agentpipe.io.redis_link import COMMAND_S, NO_MEMORY, Address, Client, Session, evaluate
 from agentpipe.io.redis_reader import BLOCK_BYTES, BLOCK_EVENTS, RedisReader
-from agentpipe.io.redis_scripts import APPEND, FOUND, PROVE, RENEW, SAVE_STATE, TRIM
+from agentpipe.io.redis_retention import Keeper, Retention
+from agentpipe.io.redis_scripts import APPEND, FOUND, PROVE, RENEW, SAVE_STATE
 from agentpipe.store import Commit, ContinuityLost, Standing, StoreConflict
 
 __all__ = ["RedisLog"]
@@ -39,17 +40,8 @@ STAMP_S = 600
 #: Runs read at once at the start.
 RUNS_READ = 5000
 
-#: Blocks that one step of retention drops: at most 4,000 events, a few milliseconds.
-BLOCKS_DROPPED = 8
-
-#: Who drops what is over the limits has the right to for this long; others leave it alone.
-LEASE_S = 60
-
 #: A connection that goes on for so long is proved again: its server may have been made the replica of another.
 PROVE_EVERY_S = 1.0
-
-#: How much is kept: age in seconds, bytes of lines, number of events; 0 means no limit.
-Retention = tuple[float, int, int]
 
 T = TypeVar("T")
 
@@ -71,8 +63,8 @@ class RedisLog:
     def __init__(self, url: str, *, retention: Retention = (0.0, 0, 0), sync: str = "normal") -> None:
         # given
         self.address = Address.of(url)
-        self._retention = retention
         self._node = secrets.token_hex(8)
+        self._keeper = Keeper(self.address, self._node, retention)
         key = self.address.key
         self._meta, self._log, self._runs, self._ids = key("meta"), key("log"), key("runs"), key("ids")
         # changing
@@ -171,12 +163,8 @@ class RedisLog:
     # --- keeping house
 
     def retain(self, now: float) -> bool:
-        """Drop the oldest blocks that are over the limits; see `Store`. One hub does so for all. Of a run whose last
-        block leaves the terminal event is kept: it is found by its id and with its run.
-        """
-        if not any(self._retention):
-            return False
-        return self._session.call(lambda client: self._dropped(client, now), 0.0)
+        """Drop the oldest blocks that are over the limits; see `Store`. One hub does so for all."""
+        return self._session.call(lambda client: self._keeper.step(client, self.epoch, now), 0.0)
 
     def save_state(self, offset: int, state: bytes) -> None:
         """Keep a state that the entries up to *offset* were reduced to, unless another hub kept a later one."""
@@ -291,72 +279,6 @@ class RedisLog:
             values.append(len(aliases))
             values += aliases
         return keys, values
-
-    def _dropped(self, client: Client, now: float) -> bool:
-        """One step of `retain`: whether there may be more."""
-        if not self._keeps_house(client):
-            return False
-        kept, oldest = client.hmget(self._meta, ["size", "count"]), self.oldest
-        over = _Over(self._retention, now, int(kept[0] or 0), int(kept[1] or 0))
-        found = client.xrange(self._log, count=BLOCKS_DROPPED)
-        blocks = []
-        for entry, fields in found:
-            if not over.drops(int(fields[b"count"]), len(fields[b"lines"]), float(fields[b"at"])):
-                break
-            blocks.append((int(entry.partition(b"-")[0]), fields[b"lines"].split(b"\n")))
-        if blocks:
-            self._drop(client, oldest, blocks)
-        return len(blocks) == len(found) > 0
-
-    def _keeps_house(self, client: Client) -> bool:
-        """Whether it is for us to drop entries. Two that do so at once do no harm, they only do it twice."""
-        lease = self.address.key("retaining")
-        try:
-            if not client.set(lease, self._node, nx=True, ex=LEASE_S) and client.get(lease) != self._node.encode():
-                return False
-            client.expire(lease, LEASE_S)
-        except NO_MEMORY:
-            pass  # then it is high time, whoever it is
-        return True
-
-    def _drop(self, client: Client, oldest: int, blocks: Sequence[tuple[int, list[bytes]]]) -> None:
-        ends: dict[str, bytes] = {}
-        runs: set[str] = set()
-        size = count = 0
-        for first, lines in blocks:
-            size += sum(map(len, lines)) + len(lines) - 1
-            count += len(lines)
-            for offset, event in enumerate(peek_lines(lines)[0], first):
-                runs.add(event.run_id)
-                if event.type in TERMINAL_TYPES:
-                    ends[event.run_id] = b"%d %b" % (offset, event.line)
-        first, lines = blocks[-1]
-        keys = [self._meta, self._log, self._ids, self.address.key("ends")]
-        keys += [self.address.key(f"run:{run_id}") for run_id in runs]
-        values: list[Any] = [self.epoch, oldest, first + len(lines) - 1, first, size, count, len(ends)]
-        for run_id, kept in ends.items():
-            values += (run_id, kept)
-        evaluate(client, TRIM, keys, values)
-
-
-class _Over:
-    """What is over the limits, while the oldest blocks leave one by one."""
-
-    def __init__(self, retention: Retention, now: float, size_bytes: int, count: int) -> None:
-        most_s, most_bytes, most = retention
-        # given
-        self._before = now - most_s if most_s else 0.0
-        # changing
-        self._size = size_bytes - most_bytes if most_bytes else 0
-        self._count = count - most if most else 0
-
-    def drops(self, count: int, size_bytes: int, at: float) -> bool:
-        """Whether the next block, stored at *at*, has to leave."""
-        if self._size <= 0 and self._count <= 0 and at >= self._before:
-            return False
-        self._size -= size_bytes
-        self._count -= count
-        return True
 
 
 def _standing(value: bytes) -> Standing:

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from agentpipe.errors import OutputError
-from agentpipe.event import Event, peek, peek_lines
+from agentpipe.event import Event, peek_lines
 from agentpipe.history import SLICE_BYTES, Filter, OfRun, Page, Slice, fitting
 from agentpipe.io.redis_link import FAILED, LOST, Address, Client, evaluate, failure
+from agentpipe.io.redis_retention import Kept, read_remains
 from agentpipe.io.redis_scripts import PAGE, PLACE
 
 __all__ = ["BLOCK_BYTES", "BLOCK_EVENTS", "Block", "RedisReader"]
@@ -74,12 +75,12 @@ class RedisReader:
             for event in self._heads(first):
                 if event.identity == event_id:
                     return event.line
-        kept = self._end(event_id.rpartition(":")[0])
-        return kept[1].line if kept is not None and kept[1].identity == event_id else None
+        run_id = event_id.rpartition(":")[0].removesuffix(":gap")
+        return next((event.line for _, event in self._remains(run_id) if event.identity == event_id), None)
 
     def of_run(self, wanted: OfRun, after: int, limit: int, limit_bytes: int = SLICE_BYTES) -> Slice:
-        """The entries of one run; see `Log`. The terminal event that is kept of a run whose blocks have left stands
-        where it stood, before all that is kept.
+        """The entries of one run; see `Log`. What remains of a run whose blocks have left stands where it stood, before
+        all that is in the stream.
         """
         pick = wanted.filter.pick
         head = self.head
@@ -150,19 +151,14 @@ class RedisReader:
         found = self._ask(lambda client: client.xrange(self._log, entry, entry))
         return peek_lines(found[0][1][b"lines"].split(b"\n"))[0] if found else []
 
-    def _end(self, run_id: str) -> tuple[int, Event] | None:
-        """The terminal event of a run whose block has left, and its offset."""
-        found = self._ask(lambda client: client.hget(self.address.key("ends"), run_id))
-        if not found:
-            return None
-        offset, _, line = found.partition(b" ")
-        return int(offset), peek(line)
+    def _remains(self, run_id: str) -> list[Kept]:
+        """What is kept of a run of which blocks have left."""
+        return read_remains(self._ask(lambda client: client.hget(self.address.key("remains"), run_id)))
 
     def _parts(self, run_id: str, after: int) -> Iterator[tuple[int, list[Event]]]:
         """What holds entries of a run after the offset *after*: the offset of the first entry, and the events."""
-        kept = self._end(run_id)
-        if kept is not None:
-            yield kept[0], [kept[1]]
+        for offset, event in self._remains(run_id):
+            yield offset, [event]
         key = self.address.key(f"run:{run_id}")
         before = self._ask(lambda client: client.zrevrangebyscore(key, after + 1, "-inf", start=0, num=1))
         place = int(before[0].partition(b":")[0]) if before else 0

@@ -13,7 +13,7 @@ Keys, all with the same hash tag ``{prefix}``, so that a cluster holds them in o
 ``{p}:runs``       hash: run → ``<last number> <rest of its standing>``
 ``{p}:ids``        sorted set: ids that do not say where their event is, by the offset of their block
 ``{p}:run:<run>``  sorted set: the blocks that hold a run, by offset; ``<offset>:<lowest number>``
-``{p}:ends``       hash: run → ``<offset> <line>`` of its terminal event, when its block has left
+``{p}:remains``    hash: run → ``<offset> <line>`` of what is kept of it when its blocks leave, one a line
 ``{p}:node:<id>``  the last commit of a hub: ``<stamp> <offset>``; expires
 ``{p}:retaining``  the hub that drops what is over the limits; expires
 """
@@ -168,15 +168,15 @@ local part = redis.call('ZRANGE', KEYS[1], 0, 0)[1]
 return part and string.match(part, '^%d+')
 """
 
-#: Drop the oldest blocks. KEYS meta log ids ends run…; ARGV epoch, offset before the first of them, offset of the last
-#: entry, its block's first entry, bytes, events, how many terminal events are kept, for each its run and what is kept.
+#: Drop the oldest blocks. KEYS meta log ids remains run…; ARGV epoch, offset before the first of them, offset of the
+#: last entry, its block's first entry, bytes, events, of how many runs something remains, for each its id and that.
 #: Answers 1, or 0 when somebody else was first. It begins with what Redis does even when its memory is full.
 TRIM = """
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'oldest')
 if meta[1] ~= ARGV[1] or (meta[2] or '0') ~= ARGV[2] then return 0 end
 redis.call('XTRIM', KEYS[2], 'MINID', '=', string.format('%.0f', tonumber(ARGV[3]) + 1) .. '-0')
-for end_ = 1, tonumber(ARGV[7]) do
-  redis.call('HSET', KEYS[4], ARGV[6 + 2 * end_], ARGV[7 + 2 * end_])
+for run = 1, tonumber(ARGV[7]) do
+  redis.call('HSET', KEYS[4], ARGV[6 + 2 * run], ARGV[7 + 2 * run])
 end
 redis.call('HSET', KEYS[1], 'oldest', ARGV[3])
 redis.call('HINCRBY', KEYS[1], 'size', '-' .. ARGV[5])

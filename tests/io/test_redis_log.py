@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agentpipe.errors import OptionError, OutputError
-from agentpipe.event import Event, encode, peek
+from agentpipe.event import Event, encode, gap, peek
 from agentpipe.history import OfRun
 from agentpipe.store import Commit, ContinuityLost, Standing, StoreConflict
 from tests.commits import append, commit, lasts
@@ -22,6 +22,7 @@ from tests.redis_process import RedisProcess, unused_port
 
 from agentpipe.io import redis_log  # isort: skip - when the package is missing, the line above skips the module
 from agentpipe.io.redis_link import Address  # isort: skip
+from agentpipe.io.redis_reader import RedisReader  # isort: skip
 
 Open = Callable[..., redis_log.RedisLog]
 
@@ -357,27 +358,50 @@ def test_what_is_over_the_limits_leaves_oldest_first(
     assert [peek(line).sequence for line in page.lines] == list(range(oldest + 1, 11))
     assert lasts(log) == {"a": 10}
     assert len(log.ids(100)) == 10 - oldest
-    assert reader.of_run(OfRun("a"), 0, 100).offsets == list(range(oldest + 1, 11))
+    assert reader.of_run(OfRun("a"), 0, 100).offsets == list(range(max(1, oldest), 11))  # with the gap in its place
     again = opened(server.url)
     assert (again.head, again.oldest) == (10, oldest)
     assert append(again, [made("a", 11)], 11.0) == 11
     reader.close()
 
 
-def test_the_end_of_a_run_stays_when_its_blocks_leave(server: RedisProcess, opened: Open):
+def test_of_what_has_left_the_end_of_the_run_stays_and_a_gap_declares_the_rest(server: RedisProcess, opened: Open):
     log = opened(server.url, retention=(0.0, 0, 1))
-    end = made("a", 3, type="run_completed")
-    append(log, [made("a", 1), made("b", 1), made("a", 2), end, made("b", 2)])
-    append(log, [made("b", 3), made("a", 4, type="gap", event_id="late")])
+    end = made("a", 4, type="run_completed")
+    append(log, [made("a", 1), made("b", 1), made("a", 3, covers=[[2, 2]]), end, made("b", 2)])
+    reader = log.reader()
     append(log, [made("c", 1)])
     while log.retain(10.0):
         pass
-    reader = log.reader()
-    assert (log.oldest, reader.find("a:3"), reader.find("b:2")) == (7, end.line, None)
-    assert reader.of_run(OfRun("a"), 0, 10) == ([end.line], [4], 8)
-    assert reader.of_run(OfRun("a"), 4, 10) == ([], [], 8)
-    assert reader.of_run(OfRun("b"), 0, 10) == ([], [], 8)
+    assert (log.oldest, reader.find("a:4"), reader.find("b:2")) == (5, end.line, None)
+    assert told(reader, "a") == [(3, [[1, 3]]), (4, end.line)]
+    assert told(reader, "b") == [(5, [[1, 2]])]
+    assert told(reader, "a", 3) == [(4, end.line)]
+    assert told(reader, "a", 4) == []
+    declared = reader.find("a:gap:1-3")
+    assert declared == reader.of_run(OfRun("a"), 0, 1).lines[0]
+    assert peek(declared or b"{}").payload["reason"] == "evicted"
+
+    late = gap([(9, 9)], "source", run_id="a", agent_id="x", at="2026-11-20T07:00:00.000Z")
+    append(log, [made("b", 3), late, made("a", 10), made("a", 11, type="run_failed")])
+    append(log, [made("c", 2)])
+    while log.retain(10.0):
+        pass
+    assert told(reader, "a") == [(9, [[1, 4], [9, 10]]), (10, made("a", 11, type="run_failed").line)]
+    assert told(reader, "b") == [(7, [[1, 3]])]
+    assert told(reader, "c") == [(6, [[1, 1]]), (11, made("c", 2).line)]
+    assert reader.find("a:gap:1-3") is None
     reader.close()
+
+
+def told(reader: RedisReader, run: str, after: int = 0) -> list[tuple[int, object]]:
+    """Offsets and lines of a run; of its gaps, the ranges."""
+    found = reader.of_run(OfRun(run), after, 100)
+    events = [peek(line) for line in found.lines]
+    return [
+        (offset, event.payload["ranges"] if event.type == "gap" else event.line)
+        for offset, event in zip(found.offsets, events, strict=True)
+    ]
 
 
 def test_one_hub_keeps_house_for_all(server: RedisProcess, opened: Open):
@@ -481,12 +505,12 @@ def test_a_commit_that_the_replicas_do_not_have_is_not_acknowledged(
         log.standings()  # else it would be acknowledged as known
     with RedisProcess(tmp_path / "replica", "--replicaof", "127.0.0.1", str(own.port)):
         monkeypatch.setattr("agentpipe.io.redis_health.CONFIRM_MS", 1000)
-        until(lambda: told(log), "the confirmation of a replica")
+        until(lambda: is_confirmed(log), "the confirmation of a replica")
         assert lasts(log) == {"r": 1}
         assert append_next(log, 1) == 2
 
 
-def told(log: redis_log.RedisLog) -> bool:
+def is_confirmed(log: redis_log.RedisLog) -> bool:
     try:
         return bool(log.standings())
     except OutputError:

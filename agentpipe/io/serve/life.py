@@ -30,7 +30,7 @@ from agentpipe.io.serve.intake import Intake
 from agentpipe.io.serve.service import Service
 from agentpipe.io.serve.tail import Tail
 from agentpipe.runs import Runs
-from agentpipe.store import ContinuityLost, SharedStore, Store
+from agentpipe.store import ContinuityLost, Reader, SharedStore, Store
 
 if TYPE_CHECKING:
     from agentpipe.io.serve.auth import Guard
@@ -55,9 +55,10 @@ TELLING_S = 2.0
 class Life:
     """A hub that listens. ``lost`` says why it cannot go on, once it cannot."""
 
-    def __init__(self, service: Service, tail: Tail | None) -> None:
+    def __init__(self, service: Service, past: "_Past", tail: Tail | None) -> None:
         # given
         self.service = service
+        self._past = past
         self._tail = tail
         page = Page(os.path.join(os.path.dirname(agentpipe.__file__), "web"))
         self._runner = web.AppRunner(
@@ -72,6 +73,16 @@ class Life:
     async def begin(options: "ServeOptions", guard: "Guard", clock: Clock, say: Callable[[str], None]) -> "Life":
         """Read the store and make a hub of it. Raises OutputError."""
         past = await asyncio.to_thread(_read, options, clock, say)
+        try:
+            return Life._made(past, options, guard, clock, say)
+        except OutputError:
+            past.close()
+            raise
+
+    @staticmethod
+    def _made(
+        past: "_Past", options: "ServeOptions", guard: "Guard", clock: Clock, say: Callable[[str], None]
+    ) -> "Life":
         size = options.window
         indexed = past.store is None
         window = MemoryLog(
@@ -85,7 +96,7 @@ class Life:
             hub=hub, feed=feed, intake=intake, runs=past.runs, log=log, guard=guard, clock=clock,
             heartbeat_s=options.heartbeat, shared=past.shared is not None,
         )  # fmt: skip
-        return Life(service, Tail(past.shared, intake, past.offset) if past.shared is not None else None)
+        return Life(service, past, Tail(past.shared, intake, past.offset) if past.shared is not None else None)
 
     async def listen(self, listener: socket.socket) -> None:
         """Serve whoever connects to *listener*, which stays open when this life ends."""
@@ -120,6 +131,8 @@ class Life:
             await self._tail.close()
         await self.service.close(code)
         await self._runner.cleanup()
+        if self._past.log is not None:
+            self._past.log.close()
 
 
 class _Past(NamedTuple):
@@ -127,11 +140,17 @@ class _Past(NamedTuple):
 
     store: Store | None
     shared: SharedStore | None
-    log: Log | None
+    log: Reader | None
     runs: Runs
     epoch: str
     oldest: int | None
     offset: int
+
+    def close(self) -> None:
+        """Let go of the store, which nobody has begun to use."""
+        if self.store is not None and self.log is not None:
+            self.log.close()
+            self.store.close()
 
 
 def _read(options: "ServeOptions", clock: Clock, say: Callable[[str], None]) -> _Past:
