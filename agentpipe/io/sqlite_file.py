@@ -118,19 +118,7 @@ def prepare(path: str, sync: str, lock: int) -> None:
         raise OutputError(path, _DAMAGED.format("it is empty, but was not"))
     connection = connect(path)
     try:
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0 and connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
-            raise OutputError(path, "this is another program's database")
-        if version not in (0, *_UPGRADES, SCHEMA_VERSION):
-            raise OutputError(path, f"made by another version of agentpipe (schema {version})")
-        found: dict[str, object] = {}
-        if version:
-            found = dict(connection.execute("SELECT name, value FROM meta WHERE name IN ('epoch', 'boot', 'clean')"))
-            _check(path, connection, clean=bool(found.get("clean")))
-        if version != SCHEMA_VERSION:
-            changes = [_TABLES] if version == 0 else [_UPGRADES[each] for each in range(version, SCHEMA_VERSION)]
-            change = " ".join(changes)
-            connection.executescript(f"BEGIN IMMEDIATE; {change} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+        found = _upgraded(path, connection)
         _make_it_shrink(path, connection)
         boot = _boot_id()
         # After a power cut the file may lack commits that readers have seen: their offsets would be given out anew.
@@ -186,6 +174,23 @@ def _failure(connection: sqlite3.Connection, command: str) -> sqlite3.Error | No
     except sqlite3.Error as error:
         return error
     return None
+
+
+def _upgraded(path: str, connection: sqlite3.Connection) -> dict[str, object]:
+    """Give the file the tables of today; what it says of its last use: ``epoch``, ``boot``, ``clean``."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version == 0 and connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone():
+        raise OutputError(path, "this is another program's database")
+    if version not in (0, *_UPGRADES, SCHEMA_VERSION):
+        raise OutputError(path, f"made by another version of agentpipe (schema {version})")
+    found: dict[str, object] = {}
+    if version:
+        found = dict(connection.execute("SELECT name, value FROM meta WHERE name IN ('epoch', 'boot', 'clean')"))
+        _check(path, connection, clean=bool(found.get("clean")))
+    if version != SCHEMA_VERSION:
+        change = _TABLES if version == 0 else " ".join(_UPGRADES[each] for each in range(version, SCHEMA_VERSION))
+        connection.executescript(f"BEGIN IMMEDIATE; {change} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    return found
 
 
 def _check(path: str, connection: sqlite3.Connection, *, clean: bool) -> None:

@@ -146,6 +146,15 @@ def test_a_store_of_another_version_is_left_alone(path: str):
         SqliteLog(path)
 
 
+def test_a_database_of_another_program_is_left_alone(path: str):
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE theirs (x)")
+    with pytest.raises(OutputError, match="another program's"):
+        SqliteLog(path)
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3000)), max_size=8), max_size=6),
