@@ -43,6 +43,10 @@ class LeftOut:
     address: Address
     error: PeerError
 
+    def __str__(self) -> str:
+        url, text = str(self.address), str(self.error)  # only some errors name the hub
+        return f"{text if text.startswith(url) else f'{url}: {text}'}; this hub is not asked again"
+
 
 #: A connection; a failed attempt (HubUnreachable; the next one is under way); a hub that is left out (the same); or
 #: the end of trying, because every hub refused us (any other PeerError).

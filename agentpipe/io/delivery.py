@@ -104,7 +104,7 @@ class Delivery:
             elif isinstance(outcome, HubUnreachable):
                 self._gone(outcome)
             elif isinstance(outcome, LeftOut):
-                self._leave_out(outcome.address, outcome.error)
+                self._leave_out(outcome)
             else:
                 self._give_up(outcome)
 
@@ -124,7 +124,7 @@ class Delivery:
             elif isinstance(error, ProtocolError) and error.code == str(FENCED):
                 self._give_up(ProtocolError("fenced", f"{link.address}: {self._fenced(error)}"))
             elif self._connector.leave_out(link):
-                self._leave_out(link.address, error)
+                self._leave_out(LeftOut(link.address, error))
                 self._connector.start(link)
             else:
                 self._give_up(error)
@@ -141,10 +141,10 @@ class Delivery:
         whose = f"uses {self.window.place} or a copy of it" if self.window.place else "has the id of this one"
         return f"a newer publisher {whose} ({error.problem})"
 
-    def _leave_out(self, address: Address, error: PeerError) -> None:
+    def _leave_out(self, hub: LeftOut) -> None:
         self._away_since = self._clock() if self._away_since is None else self._away_since
-        self.problem = str(error)
-        self._warn(f"{address}: {error}; this hub is not asked again")
+        self.problem = str(hub.error)
+        self._warn(str(hub))
 
     def _give_up(self, error: PeerError) -> None:
         self.fatal = error
@@ -177,7 +177,7 @@ class Delivery:
     def _welcomed(self, message: HubMessage, link: Link) -> None:
         self._welcome = True
         self.reached += 1
-        self.epoch = message.epoch or ""
+        self._compare_log(message.epoch or "", link.address)
         self.progress_at = self._clock()
         self.problem = "the hub was silent"
         limit = (message.limits or {}).get("max_publish_bytes")
@@ -191,6 +191,13 @@ class Delivery:
             self._warn(f"{link.address}: {back} after {away_s:.1f} s{again}")
             self._away_since = None
             self._away.clear()
+
+    def _compare_log(self, epoch: str, address: Address) -> None:
+        """A hub that kept its log in memory was restarted, or is not of the same log as the one before."""
+        if self.epoch not in ("", epoch) and self.window.settled:
+            count = self.window.settled
+            self._warn(f"{address}: the log is another one than before; {count} events that were stored may be gone")
+        self.epoch = epoch
 
     def _complained(self, message: HubMessage, address: Address) -> None:
         """The hub refused events of ours, which its `ack` settles too; or something else of ours is wrong, or of its

@@ -114,7 +114,7 @@ class Follower:
             elif isinstance(outcome, HubUnreachable):
                 self._gone(outcome)
             elif isinstance(outcome, LeftOut):
-                self._left_out(outcome.address, outcome.error)
+                self._left_out(outcome)
             else:
                 self._end = outcome
 
@@ -136,7 +136,7 @@ class Follower:
                 self._gone(error)
                 self._connector.start(link)
             elif self._connector.leave_out(link):
-                self._left_out(link.address, error)
+                self._left_out(LeftOut(link.address, error))
                 self._connector.start(link)
             else:
                 self._end = error
@@ -174,7 +174,7 @@ class Follower:
             self._away.add(error.url)
             self._warn(f"{error.url}: {error.problem}; trying again")
 
-    def _left_out(self, address: Address, error: PeerError) -> None:
-        self._problem = str(error)
+    def _left_out(self, hub: LeftOut) -> None:
+        self._problem = str(hub.error)
         self._away_since = self._clock() if self._away_since is None else self._away_since
-        self._warn(f"{address}: {error}; this hub is not asked again")
+        self._warn(str(hub))

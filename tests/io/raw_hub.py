@@ -17,17 +17,19 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 class RawHub:
     """Accepts publishers until closed. *acks*: None never, else seconds to wait before each acknowledgement.
     *welcome* False: accepts and says nothing. *status*: answers the upgrade with this HTTP status. *closes*: a close
-    code sent right after the welcome.
+    code sent right after the welcome. *epoch*: of its log.
     """
 
-    def __init__(self, *, acks=0.0, welcome=True, status=101, closes=None, limits=None, port=0):
+    def __init__(self, *, acks=0.0, welcome=True, status=101, closes=None, limits=None, port=0, epoch="e"):
         self.acks, self.welcome, self.status, self.closes = acks, welcome, status, closes
+        self.epoch = epoch
         self.limits = limits or {"max_publish_bytes": 1 << 20}
         self.lines = []
         self.frames = []
         self.headers = []
         self.publishers = []  # what each connection said it is
         self.pings = 0
+        self.acknowledged = 0  # on the connection of the moment
         self.connections = 0
         self._listener = socket.create_server(("127.0.0.1", port))
         self._listener.settimeout(0.1)
@@ -85,7 +87,7 @@ class RawHub:
         upgrade = "HTTP/1.1 101 OK\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
         client.sendall(f"{upgrade}Sec-WebSocket-Accept: {accept}\r\n\r\n".encode())
         if self.welcome:
-            self._say(client, {"type": "welcome", "epoch": "e", "head": 0, "limits": self.limits})
+            self._say(client, {"type": "welcome", "epoch": self.epoch, "head": 0, "limits": self.limits})
         if self.closes is not None:
             self._frame(client, 0x8, self.closes.to_bytes(2, "big") + b"because")
         settled = 0
@@ -104,6 +106,7 @@ class RawHub:
                 if self.acks is not None:
                     time.sleep(self.acks)
                     self._say(client, {"type": "ack", "run_id": "r", "sequence": settled, "count": settled})
+                    self.acknowledged = settled
 
     def _keep(self, payload):
         if b"\n" in payload:  # bare NDJSON

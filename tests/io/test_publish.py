@@ -333,6 +333,18 @@ def test_events_go_on_at_another_hub_when_one_fails(publish):
         assert f"{two.url}/ws: there after" in err
 
 
+def test_a_log_that_is_another_one_is_told_once_something_was_stored(publish):
+    with RawHub() as one, RawHub(epoch="other") as two:
+        process = publish(one.url, two.url)
+        write_all(process, events(1, 30))
+        eventually(lambda: one.acknowledged == 30)
+        one.cut()
+        write_all(process, events(31, 40))
+        status, _, err = ended(process)
+        assert status == 0, err
+        assert f"{two.url}/ws: the log is another one than before; 30 events that were stored may be gone" in err
+
+
 def test_a_hub_that_refuses_is_left_out_while_another_takes_events(agentpipe):
     with RawHub(status=401) as one, RawHub() as two, RawHub(closes=4400) as three:
         done = agentpipe("publish", one.url, three.url, two.url, input=events(1, 5))
@@ -340,6 +352,7 @@ def test_a_hub_that_refuses_is_left_out_while_another_takes_events(agentpipe):
         assert sequences(two.lines) == [1, 2, 3, 4, 5]
         assert f"{one.url}/ws: ".encode() in done.stderr
         assert done.stderr.count(b"this hub is not asked again") == 2
+        assert done.stderr.count(f"{one.url}/ws".encode()) == 1, "an error may name the hub itself"
 
 
 def test_when_every_hub_refuses_it_is_the_end(agentpipe):
