@@ -9,6 +9,7 @@ import dataclasses
 import os
 import select
 import threading
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import Self
@@ -54,7 +55,9 @@ class Subscription:
 
     An iteration ends after `close`, which any thread and any signal handler may call, or at the head without *follow*.
     It raises HubUnreachable when no hub was reached in time, AuthError or ProtocolError when every hub refused us.
-    Only one thread iterates. The constructor raises OptionError or InputMissing for arguments that make no sense.
+    Only one thread iterates, in the process that began: a child by fork goes on with a subscription of its own, from
+    the ``position`` of this one. Used without ``with`` it is to be closed, or read to its end. The constructor raises
+    OptionError or InputMissing for arguments that make no sense.
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class Subscription:
         self._closed = threading.Event()
         self._waking = threading.RLock()  # the pipe is closed by one thread and written to by others, and by handlers
         self._wake: tuple[int, int] | None = None
+        self._owner: int | None = None  # the process that has the connection
 
     @property
     def position(self) -> str | None:
@@ -115,6 +119,11 @@ class Subscription:
         self.close()
         self._release()
 
+    def __del__(self) -> None:
+        if getattr(self, "_wake", None) is not None and not self._inherited:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            self._release()
+
     def __iter__(self) -> Iterator[Event | Gap]:
         return self
 
@@ -126,6 +135,8 @@ class Subscription:
 
     def take(self, timeout: float | None = None) -> Event | Gap | None:
         """What comes next, within *timeout* seconds if that is given; None when nothing did, or all is read."""
+        if self._inherited:
+            raise RuntimeError("a forked process cannot read its parent's Subscription; make one from its position")
         limit = now() + timeout if timeout is not None else None
         while not self._closed.is_set():
             while self._items:
@@ -145,6 +156,8 @@ class Subscription:
     def close(self) -> None:
         """End the iteration at once, also from another thread or a signal handler; may be called again."""
         self._closed.set()
+        if self._inherited:
+            return
         with self._waking:
             try:
                 if self._wake is not None:
@@ -157,8 +170,16 @@ class Subscription:
         counts = self._follower.report() if self._follower is not None else self._following.report()
         return {**counts, "position": self.position}
 
+    @property
+    def _inherited(self) -> bool:
+        """Whether the connection is that of the process we were forked from, and every word on it would be to its
+        harm.
+        """
+        return self._owner is not None and self._owner != os.getpid()
+
     def _open(self) -> Follower:
         if self._follower is None:
+            self._owner = os.getpid()
             self._wake = os.pipe()
             os.set_blocking(self._wake[1], False)
             self._follower = Follower(
@@ -169,6 +190,8 @@ class Subscription:
     def _release(self) -> None:
         """Give back what the machine lent us; nothing can be read afterwards."""
         self._closed.set()
+        if self._inherited:
+            return
         with self._waking:
             pipe, self._wake = self._wake, None
         if pipe is not None and self._follower is not None:

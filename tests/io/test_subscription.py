@@ -230,6 +230,43 @@ def test_close_from_a_signal_handler_ends_it_too(hub):
         signal.signal(signal.SIGUSR1, before)
 
 
+def test_a_forked_child_does_no_harm_to_its_parents_connection(hub, put):
+    put(events(1, 3))
+    with Subscription(hub.url, token_file=str(hub.token_file), since="start") as stream:
+        assert next(stream).sequence == 1
+        child = os.fork()
+        if child == 0:  # nothing may be raised here: the child is this test once more
+            status = 1
+            try:
+                stream.take(0.1)
+            except RuntimeError:
+                stream.close()
+                stream.__exit__(None, None, None)
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        put(events(4, 5))
+        assert [next(stream).sequence for _ in range(4)] == [2, 3, 4, 5]
+        assert stream.report()["reconnects"] == 0
+
+
+@pytest.mark.parametrize("url", ["real", "ws://127.0.0.1:1"])
+def test_one_that_nobody_closed_gives_everything_back_and_says_so(hub, put, url):
+    put(events(1, 3))
+    before = os.listdir("/proc/self/fd")
+    url = hub.url if url == "real" else url
+    stream = Subscription(url, token_file=str(hub.token_file), since="start", connect_timeout=None)
+    stream.take(PATIENCE_S if url == hub.url else 0.5)
+    trying = [thread for thread in threading.enumerate() if thread.name == "connect"]
+    with pytest.warns(ResourceWarning, match="unclosed <agentpipe"):
+        del stream
+    for thread in trying:
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive()
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
 def test_it_gives_every_descriptor_back(hub, put):
     put(events(1, 3))
     list(reading(hub, follow=False))
