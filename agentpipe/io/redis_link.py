@@ -12,7 +12,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, TypeVar, cast
-from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from agentpipe.errors import OptionError, OutputError
 
@@ -29,6 +29,9 @@ __all__ = ["DENIED", "FAILED", "LOST", "NO_MEMORY", "Address", "Client", "Sessio
 #: What one command may take. A Redis that does not answer for so long is taken to be away.
 COMMAND_S = 3.0
 CONNECT_S = 2.0
+
+#: What a ``rediss://`` address may say besides: the files of certificates, as redis-py calls them.
+TLS = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 #: How long to wait between two attempts to connect; doubled up to the second.
 PAUSE_S = 0.02
@@ -95,13 +98,14 @@ class Address:
     @staticmethod
     def of(text: str) -> "Address":
         """The address that *text* says: ``redis://`` or ``rediss://[[user]:password@]host[:port][/db]``, or
-        ``redis+sentinel://[[user]:password@]host[:port],…/service``, with ``?prefix=name`` and ``?replicas=n``. Raises
-        OptionError.
+        ``redis+sentinel://[[user]:password@]host[:port],…/service``, with ``?prefix=name`` and ``?replicas=n``, and
+        with `TLS` for ``rediss://``. Raises OptionError.
         """
         try:
             parts = urlsplit(text)
             query = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
             prefix, replicas = query.pop("prefix", "agentpipe"), int(query.pop("replicas", "0"))
+            tls = {name: query.pop(name) for name in tuple(query) if parts.scheme == "rediss" and name in TLS}
             if query or not parts.netloc or replicas < 0 or not prefix or set(prefix) & set("{}"):
                 raise ValueError
             where = parts.netloc.rpartition("@")[2]
@@ -115,7 +119,7 @@ class Address:
             _host(where, 6379)
             if parts.scheme not in ("redis", "rediss") or (parts.path.strip("/") and not parts.path[1:].isdecimal()):
                 raise ValueError
-            return Address(urlunsplit((*parts[:3], "", "")), shown, prefix, replicas)
+            return Address(urlunsplit((*parts[:3], urlencode(tls), "")), shown, prefix, replicas)
         except ValueError:
             hint = "redis://host:port/db?prefix=name, rediss://… or redis+sentinel://host:port,host:port/service"
             raise OptionError("--store", f"is no address of a Redis: {hint}") from None

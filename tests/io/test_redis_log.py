@@ -21,8 +21,9 @@ from tests.hub_process import PATIENCE_S, until
 from tests.redis_process import RedisProcess, unused_port
 
 from agentpipe.io import redis_log  # isort: skip - when the package is missing, the line above skips the module
-from agentpipe.io.redis_link import Address  # isort: skip
+from agentpipe.io.redis_link import Address, evaluate  # isort: skip
 from agentpipe.io.redis_reader import RedisReader  # isort: skip
+from agentpipe.io.redis_scripts import RENEW  # isort: skip
 
 Open = Callable[..., redis_log.RedisLog]
 
@@ -259,24 +260,29 @@ def append_next(log: redis_log.RedisLog, last: int) -> int:
     return log.append(Commit([made("r", last + 1)], {"r": last}, {"r": Standing(last + 1)}, ()), 1.0)
 
 
-@pytest.mark.parametrize("lagged", [False, True])
-def test_a_replica_takes_over(own: RedisProcess, opened: Open, tmp_path: Path, lagged: bool):
-    """Behind one address, as a proxy or a DNS name is. With all entries it goes on; with less, that is said."""
+@pytest.mark.parametrize("how", ["killed", "demoted", "lagged"])
+def test_a_replica_takes_over(own: RedisProcess, opened: Open, tmp_path: Path, how: str):
+    """Behind one address, as a proxy or a DNS name is. With all entries it goes on; with less, that is said. A primary
+    that was demoted keeps our connection and refuses to write.
+    """
     options = ("--replicaof", "127.0.0.1", str(own.port))
     with RedisProcess(tmp_path / "replica", *options) as replica, Proxy(own.port) as proxy:
         log, other = (opened(f"redis://127.0.0.1:{proxy.port}/0") for _ in range(2))
         append(log, [made("r", 1)])
         until(lambda: replica.ask("XLEN", "{agentpipe}:log") == 1, "replication")
-        if lagged:
+        if how == "lagged":
             replica.ask("REPLICAOF", "NO", "ONE")
         append(log, [made("r", 2)])
-        if not lagged:
+        if how != "lagged":
             until(lambda: replica.ask("XLEN", "{agentpipe}:log") == 2, "replication")
             replica.ask("REPLICAOF", "NO", "ONE")
         followed(other, 0, 2)
         proxy.point(replica.port)
-        own.kill()
-        if lagged:
+        if how == "demoted":
+            own.ask("REPLICAOF", "127.0.0.1", str(replica.port))
+        else:
+            own.kill()
+        if how == "lagged":
             with pytest.raises(ContinuityLost):
                 until(lambda: caught(other, 2), "the loss")
             with pytest.raises(ContinuityLost):
@@ -284,6 +290,14 @@ def test_a_replica_takes_over(own: RedisProcess, opened: Open, tmp_path: Path, l
         else:
             assert append_next(log, 2) == 3
             assert until(lambda: caught(other, 2), "the next entry") == [made("r", 3).line]
+
+
+def test_of_two_hubs_that_find_a_loss_at_once_one_gives_the_new_epoch(server: RedisProcess, opened: Open):
+    log = opened(server.url)
+    with server.client() as client:
+        assert evaluate(client, RENEW, (log.address.key("meta"),), (log.epoch, "first")) == b"first"
+        assert evaluate(client, RENEW, (log.address.key("meta"),), (log.epoch, "second")) == b"first"
+    assert opened(server.url).epoch == "first"
 
 
 def test_a_replica_that_was_not_promoted_is_no_place_to_write(
@@ -530,7 +544,8 @@ def test_a_wrong_password_is_told_at_once_and_not_shown(tmp_path: Path):
     "text",
     [
         "redis://", "redis:///0", "redis://host/name", "http://host", "redis://host?x=1", "redis://host?replicas=-1",
-        "redis://host?replicas=many", "redis://host:port", "redis://host?prefix={a}", "redis+sentinel://host:26379",
+        "redis://host?replicas=many", "redis://host:port", "redis://host?ssl_ca_certs=/x", "redis://host?prefix={a}",
+        "redis+sentinel://host:26379",
     ],
 )  # fmt: skip
 def test_what_is_no_address_is_an_error_of_the_option(text: str):
@@ -543,6 +558,8 @@ def test_an_address_is_shown_without_its_password():
     assert (found.shown, found.prefix, found.replicas) == ("rediss://[::1]:7000/3", "a b", 2)
     assert found.url == "rediss://user:secret@[::1]:7000/3"
     assert found.key("log") == "{a b}:log"
+    own_authority = Address.of("rediss://host?ssl_ca_certs=/etc/ca.pem&prefix=x")
+    assert own_authority.url == "rediss://host?ssl_ca_certs=%2Fetc%2Fca.pem"
     many = Address.of("redis+sentinel://:secret@one:1,two/main?prefix=x")
     assert (many.sentinels, many.service) == ((("one", 1), ("two", 26379)), "main")
     assert "secret" not in many.shown
