@@ -14,9 +14,11 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from agentpipe.errors import OutputError
 from agentpipe.event import TERMINAL_TYPES, Event, gap, timestamp
 from agentpipe.holes import CROWDED, Span, numbers, tidied
 from agentpipe.io.sqlite_blocks import aliases, joined, parts_of, present, read_lines
+from agentpipe.io.sqlite_file import is_damage
 from agentpipe.missing import declared_by
 
 __all__ = ["NOTHING", "Remnant", "Room", "Step"]
@@ -292,18 +294,25 @@ class Step:
         return self._block(found[0])
 
     def _block(self, first: int) -> _Open | None:
-        """The block at *first*, opened once."""
+        """The block at *first*, opened once; None when it is gone, or damaged: then it is left as it is."""
         block = self._blocks.get(first)
         if block is None:
-            found = self._connection.execute(_BLOCK, (first,)).fetchone()
-            if found is None:
+            try:
+                found = self._connection.execute(_BLOCK, (first,)).fetchone()
+                block = _Open(first, read_lines(self._path, first, *found)) if found is not None else None
+            except OutputError:
                 return None
-            count, crc, data = found
-            block = self._blocks[first] = _Open(first, read_lines(self._path, first, count, crc, data))
+            except sqlite3.DatabaseError as error:
+                if is_damage(error):
+                    return None
+                raise
+            if block is None:
+                return None
+            self._blocks[first] = block
             self._firsts.insert(0, first)
-            entries = count - block.events.count(None)
+            entries = len(block.events) - block.events.count(None)
             opened = self._opened
-            self._opened = Room(opened.blocks + 1, opened.entries + entries, opened.size_bytes + len(data))
+            self._opened = Room(opened.blocks + 1, opened.entries + entries, opened.size_bytes + len(found[2]))
         return block
 
     def _write_blocks(self) -> None:

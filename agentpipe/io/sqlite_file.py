@@ -15,7 +15,7 @@ from types import TracebackType
 from agentpipe.errors import OutputError
 from agentpipe.io.private_file import create_private
 
-__all__ = ["Transaction", "connect", "locked", "note", "prepare", "problem"]
+__all__ = ["Transaction", "connect", "is_damage", "locked", "note", "prepare", "problem"]
 
 #: Grows with each change of the tables below.
 SCHEMA_VERSION = 3
@@ -87,12 +87,20 @@ def connect(path: str) -> sqlite3.Connection:
 def problem(path: str, error: sqlite3.Error) -> OutputError:
     """SQLite's *error* in words that say what to do."""
     text = str(error)
-    code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    if is_damage(error):
         return OutputError(path, _DAMAGED.format(text))
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+    if _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return OutputError(path, f"another program keeps the file locked ({text})")
     return OutputError(path, text)
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether *error* says that something else is in the file than what was written."""
+    return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _code(error: sqlite3.Error) -> int:
+    return (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
 
 
 def locked(path: str) -> int:

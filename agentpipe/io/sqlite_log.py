@@ -19,7 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from agentpipe.errors import OutputError
 from agentpipe.event import encode, timestamp
 from agentpipe.io.sqlite_blocks import Block, aliases, divided, joined, parts_of
-from agentpipe.io.sqlite_file import Transaction, locked, note, prepare, problem
+from agentpipe.io.sqlite_file import Transaction, is_damage, locked, note, prepare, problem
 from agentpipe.io.sqlite_holdings import Held, Holdings
 from agentpipe.io.sqlite_reader import SqliteReader
 from agentpipe.io.sqlite_retention import UNLIMITED, Age, Retainer, Retention
@@ -38,7 +38,7 @@ class SqliteLog(SqliteReader):
     """The writing half; one process at a time. Raises OutputError when the file cannot be opened or written.
 
     *sync* ``always`` makes a commit survive a power cut as well, at the price of one flush of the disk each. *say* gets
-    a line when the entries turn out to be of later than now.
+    a line when the entries turn out to be of later than now, and when nothing can be dropped because of damage.
     """
 
     def __init__(
@@ -69,6 +69,7 @@ class SqliteLog(SqliteReader):
         self._doubted = bool(believed)  # the newest entries are of a time that is not believed
         self._age = Age(believed or self.newest_at)
         self._retainer = Retainer(self._connection, path, self._holdings, retention, self._age)
+        self._spoiled = False  # what has to go cannot go, because the file is damaged
         self._ahead = False  # it was said that the newest entry is of later than now
 
     def standings(self, runs: Collection[str] | None = None) -> dict[str, Standing]:
@@ -113,11 +114,22 @@ class SqliteLog(SqliteReader):
     def retain(self, now: float) -> bool:
         """Drop what is over the limits, oldest first; see `Store`."""
         self._look_at_clock(now)
+        if self._spoiled:
+            return False
+        cause: BaseException | None
         with self._lock:
             try:
                 return self._retainer.step(now, self._next - 1)
             except sqlite3.Error as error:
-                raise problem(self.path, error) from error
+                failed, cause = problem(self.path, error), error
+            except OutputError as error:
+                failed, cause = error, error.__cause__
+        if not isinstance(cause, sqlite3.Error) or not is_damage(cause):
+            raise failed from cause
+        self._spoiled = True  # what can be read and written goes on; to try again would only harm more
+        if self._say is not None:
+            self._say(f"{failed}; nothing is dropped any more")
+        return False
 
     def save_state(self, offset: int, state: bytes) -> None:
         """Keep a state that the entries up to *offset* were reduced to."""

@@ -151,7 +151,8 @@ class Retainer:
             return None
         if len(held.recent) > 1:
             return WholeRuns(self._connection, self._oldest_runs(), until=head)
-        return Beginning(self._connection, held, self._passed, enough=self._enough) if held.recent else None
+        more = held.recent and self._any_before(float("inf"))
+        return Beginning(self._connection, held, self._passed, enough=self._enough) if more else None
 
     def _any_before(self, moment: float) -> bool:
         found = self._connection.execute(_OLDEST, (self._passed,)).fetchone()

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from agentpipe.errors import OutputError
 from agentpipe.event import TERMINAL_TYPES, Event, encode, gap, peek
 from agentpipe.history import EVERYTHING, Filter, OfRun
 from agentpipe.io import sqlite_retention
@@ -86,6 +87,12 @@ def evicted_of(log: SqliteReader, run: str) -> list[tuple[int, int]]:
     (found,) = gaps_of(list(entries(log).values()), run)
     assert found.payload["reason"] == "evicted"
     assert found.agent_id == f"agent-{run}"
+    return declared_by(found)
+
+
+def evicted_numbers(log: SqliteReader, run: str) -> list[tuple[int, int]]:
+    """As `evicted_of`, by what the run itself tells."""
+    (found,) = gaps_of(log.of_run(OfRun(run), 0, 1000).lines, run)
     return declared_by(found)
 
 
@@ -307,6 +314,40 @@ def test_a_step_is_short_whatever_lies_where(opened: Callable[..., SqliteLog]):
     assert len(entries(log)) == 301
     assert changes > 20
     assert worst < 0.2  # 0.02 when the machine is quiet
+
+
+def test_what_is_damaged_stays_and_holds_up_nothing(opened: Callable[..., SqliteLog]):
+    log = opened(events=30)
+    for run in "abc":
+        for first in (1, 11):
+            append(log, [made(run, number) for number in range(first, first + 10)])
+    log._connection.execute("UPDATE block SET crc = crc + 1 WHERE first IN (11, 51)")
+    retain(log)
+    retain(log)
+    with pytest.raises(OutputError, match="entries 11 to 20"):
+        log.since(10, 10, 10_000)
+    assert evicted_numbers(log, "b") == [(1, 20)]
+    assert log.find("a:1") is None
+    log = opened(events=1)
+    retain(log)
+    assert append(log, [made("d", 1)]) == 61
+
+
+def test_pages_of_garbage_end_the_dropping_and_nothing_else(path: str):
+    with contextlib.closing(SqliteLog(path)) as log:
+        for number in range(1, 41):
+            append(log, [made(f"r{number}", 1, 30_000)])
+    place = Path(path).read_bytes().index(b'"run_id":"r20"') // 8192 * 8192
+    with open(path, "r+b") as file:
+        file.seek(place + 8192)  # behind the page that starts the block: at the start nobody reads it
+        file.write(b"\xa5" * 8192)
+    said: list[str] = []
+    with contextlib.closing(SqliteLog(path, retention=Retention(events=10), say=said.append)) as again:
+        for _ in range(3):
+            retain(again)
+        assert ["damaged" in line and "nothing is dropped any more" in line for line in said] == [True]
+        assert again.find("r40:1")
+        assert append(again, [made("r41", 1)]) == 41
 
 
 def test_a_clock_is_believed_when_it_has_gone_on_for_an_hour():
