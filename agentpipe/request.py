@@ -27,6 +27,7 @@ __all__ = [
     "Snapshot",
     "Subscribe",
     "Unsubscribe",
+    "id_of",
     "parse_client_message",
 ]
 
@@ -139,6 +140,14 @@ def parse_client_message(data: bytes) -> ClientMessage:
     if len(data) > MAX_MESSAGE_BYTES:
         raise ProtocolError("too_large", f"a message that publishes nothing has at most {MAX_MESSAGE_BYTES} bytes")
     return _control(head, data)
+
+
+def id_of(data: bytes) -> SubscriptionId | None:
+    """What a message that could not be understood says its id is, for the answer to it."""
+    try:
+        return _id(_INBOUND.decode(data).id)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ProtocolError):
+        return None
 
 
 def _lines(data: bytes) -> list[bytes]:

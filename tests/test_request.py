@@ -197,3 +197,17 @@ def test_contents_can_be_left_out():
     found = parsed({"type": "subscribe", "id": 1, "includeContent": False})
     assert isinstance(found, request.Subscribe)
     assert found.filter.without == {"content"}
+
+
+@pytest.mark.parametrize(
+    ("data", "own_id"),
+    [
+        (b'{"type":"subscribe","id":7,"since":"nowhere"}', 7),
+        (b'{"type":"subscribe","id":"a","filter":5}', "a"),
+        (b'{"type":"subscribe","id":true}', None),
+        (b'{"type":"subscribe"', None),
+        (b'{"type":"nothing"}', None),
+    ],
+)
+def test_what_a_message_that_makes_no_sense_is_about_can_be_told(data: bytes, own_id: object):
+    assert request.id_of(data) == own_id

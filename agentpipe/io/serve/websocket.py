@@ -16,7 +16,7 @@ from agentpipe.admission import Admitted
 from agentpipe.errors import OutputError, ProtocolError
 from agentpipe.event import JSON, timestamp
 from agentpipe.history import Position
-from agentpipe.request import Auth, Hello, Ping, Publish, Snapshot, Subscribe, Unsubscribe, parse_client_message
+from agentpipe.request import Auth, Hello, Ping, Publish, Snapshot, Subscribe, Unsubscribe, id_of, parse_client_message
 from agentpipe.store import Sender
 
 if TYPE_CHECKING:
@@ -122,11 +122,11 @@ class Connection:
         return isinstance(found, Auth) and self._service.guard.knows(found.token)
 
     async def _listen(self) -> None:
-        while not self._closing:
+        while not self._is_closing():
             message = await self._response.receive()
             self._heard_at = self._service.clock()
             if message.type is WSMsgType.TEXT:
-                if self._closing:
+                if self._is_closing():
                     # It came with our goodbye on its way. Events behind those that failed must not be taken: these
                     # would look known when they are sent again.
                     return
@@ -145,6 +145,9 @@ class Connection:
             elif message.type in _ENDED:
                 return
 
+    def _is_closing(self) -> bool:
+        return self._closing
+
     def _hear(self, data: bytes) -> None:
         if len(data) > wire.MAX_PUBLISH_BYTES:
             self.error("too_large", f"a message has at most {wire.MAX_PUBLISH_BYTES} bytes")
@@ -156,7 +159,7 @@ class Connection:
         try:
             found = parse_client_message(data)
         except ProtocolError as error:
-            self.error(error.code, error.problem)
+            self.error(error.code, error.problem, id_of(data))
             return
         match found:
             case Publish():
