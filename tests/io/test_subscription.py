@@ -1,5 +1,6 @@
 """`agentpipe.Subscription` in this process against real hubs: kills, cuts, several hubs, positions that are kept."""
 
+import contextlib
 import gc
 import os
 import signal
@@ -17,6 +18,7 @@ from tests.faults.lab.proxy import Proxy
 from tests.hub_process import HubProcess
 from tests.io.hubs import PATIENCE_S, events, eventually
 from tests.io.talking_hub import TalkingHub
+from tests.redis_process import RedisProcess
 
 
 @pytest.fixture
@@ -343,3 +345,68 @@ def test_importing_the_package_stays_cheap():
     python = sys.executable
     out = [subprocess.run([python, "-c", text], capture_output=True, check=True).stdout for text in (code, plain)]
     assert out[0] == out[1]
+
+
+# --- several real hubs
+
+
+@contextlib.contextmanager
+def two_hubs(tmp_path, environment, store):
+    """Hubs with one token, each with its own store, or both with *store*."""
+    hubs = []
+    try:
+        for name in ("a", "b"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "token").write_text("t" * 40)
+            (tmp_path / name / "token").chmod(0o600)
+            hubs.append(HubProcess(tmp_path / name, environment, store=store))
+            hubs[-1].start()
+        yield hubs
+    finally:
+        for hub in hubs:
+            hub.kill()
+
+
+def published(environment, hub, first, last):
+    command = ["agentpipe", "publish", "--token-file", str(hub.token_file), hub.url]
+    subprocess.run(command, input=events(first, last), env=environment, check=True, timeout=PATIENCE_S)
+
+
+def numbers_and_gaps(stream, last):
+    """What comes until the event *last*."""
+    found = []
+    while found[-1:] != [last]:
+        what = stream.take(PATIENCE_S)
+        assert what is not None, found
+        found.append(what.sequence if isinstance(what, Event) else what.reason)
+    return found
+
+
+def test_from_one_hub_to_another_of_its_redis_and_back_nothing_is_missed_or_twice(tmp_path, environment):
+    with RedisProcess(tmp_path / "redis") as redis, two_hubs(tmp_path, environment, redis.url) as (a, b):
+        published(environment, a, 1, 20)
+        urls, token = [a.url, b.url], a.token
+        with Subscription(urls, token=token, since="start") as stream:
+            assert numbers_and_gaps(stream, 20) == list(range(1, 21))
+            a.kill()
+            published(environment, b, 21, 40)
+            assert numbers_and_gaps(stream, 30) == list(range(21, 31))  # a batch half handed out
+            kept = stream.position
+        a.start()
+        published(environment, a, 41, 45)
+        b.kill()
+        with Subscription(urls, token=token, since=kept) as stream:
+            assert numbers_and_gaps(stream, 45) == list(range(31, 46))
+            assert stream.report()["gaps"] == 0
+
+
+def test_a_position_at_a_hub_of_another_log_is_a_gap_and_that_log_from_its_start(tmp_path, environment):
+    with two_hubs(tmp_path, environment, "hub.db") as (a, b):
+        published(environment, a, 1, 20)
+        published(environment, b, 101, 105)
+        with Subscription([a.url, b.url], token=a.token, since="start") as stream:
+            assert numbers_and_gaps(stream, 20) == list(range(1, 21))
+            a.kill()
+            found = numbers_and_gaps(stream, 105)
+        assert found[0] == "epoch"
+        assert [each for each in found if isinstance(each, int)][-5:] == [101, 102, 103, 104, 105]
