@@ -43,7 +43,8 @@ class Window:
     neither number nor id get an id made of it, so that one that is sent again is known as the same.
 
     ``max_line`` is the largest line that the hub takes, once it is known. ``ending`` is the last terminal event that
-    was taken in. The counters: ``read``, ``added`` (gaps made here), ``settled``, ``dropped``, ``resent``, ``held``.
+    was taken in. The counters: ``read``, ``added`` (gaps made here), ``settled``, ``dropped`` (``oversize`` of them were
+    larger than the hub takes), ``resent``, ``held``.
     """
 
     #: Where events outlive us; `agentpipe.outbox` has such a place.
@@ -82,6 +83,7 @@ class Window:
         self.added = 0
         self.settled = 0
         self.dropped = 0
+        self.oversize = 0
         self.resent = 0
         self._loaded = 0  # events in memory
         self._generation = 0
@@ -313,6 +315,7 @@ class Window:
         hole.add(peek(line), now)
         declared = self._identified(hole.take_all(now))[0].line
         self.dropped += 1
+        self.oversize += 1
         self.added += 1
         self._own_gaps.add(declared)
         self._bytes += len(declared) - len(line)

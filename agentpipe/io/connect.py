@@ -45,7 +45,7 @@ class LeftOut:
 
     def __str__(self) -> str:
         url, text = str(self.address), str(self.error)  # only some errors name the hub
-        return f"{text if text.startswith(url) else f'{url}: {text}'}; this hub is not asked again"
+        return f"{text if url in text else f'{url}: {text}'}; this hub is not asked again"
 
 
 #: A connection; a failed attempt (HubUnreachable; the next one is under way); a hub that is left out (the same); or
@@ -307,7 +307,8 @@ def _sorted(error: Exception, url: str) -> PeerError:
         websocket.WebSocketProxyException,
         OSError,
     )
-    problem = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    cause = error.args[0] if isinstance(error, websocket.WebSocketAddressException) and error.args else error
+    problem = (cause.strerror if isinstance(cause, OSError) else None) or str(error)
     if isinstance(error, passing):
         return HubUnreachable(url, problem.lower())
     return ProtocolError("no_hub", f"{url} is no hub: {problem}")
@@ -323,4 +324,4 @@ def _answered(status: int, reason: str, url: str) -> PeerError:
         return AuthError(url, text)
     if status >= 500 or status in _LATER:
         return HubUnreachable(url, text)
-    return ProtocolError("no_hub", f"{url}: {text}")
+    return ProtocolError("no_hub", f"{url} is no hub: {text}")

@@ -286,12 +286,15 @@ class Publisher:
 
     def _why(self) -> str:
         window, delivery = self._delivery.window, self._delivery
-        lost, full = window.held - window.kept, "outbox" if window.place else "window"
+        held = window.undelivered - window.dropped  # without the gaps that were made here
+        kept = min(window.kept, held)
+        crowded, full = window.dropped - window.oversize, "outbox" if window.place else "window"
         reasons = {
-            f"{window.kept} kept in {window.place}, which the next publish --outbox {window.place} sends first "
-            f"({delivery.problem})": window.kept,
-            f"{lost} not acknowledged ({delivery.problem})": lost,
-            f"{window.dropped} dropped from a full {full} or as too large": window.dropped,
+            f"{kept} kept in {window.place}, which the next publish --outbox {window.place} sends first "
+            f"({delivery.problem})": kept,
+            f"{held - kept} not acknowledged ({delivery.problem})": held - kept,
+            f"{crowded} dropped from a full {full}": crowded,
+            f"{window.oversize} larger than the hub takes": window.oversize,
             f"{delivery.refused} refused": delivery.refused,
         }
         why = ", ".join(reason for reason, count in reasons.items() if count)

@@ -117,7 +117,7 @@ def test_an_event_over_the_hubs_limit_is_declared_and_the_rest_is_published(hub,
     data = events(1, 1) + events(2, 2, text="x" * (2 << 20)) + events(3, 3)
     done = agentpipe("publish", hub.url, input=data)
     assert done.returncode == 75
-    assert b"1 events not delivered" in done.stderr
+    assert b"1 events not delivered: 1 larger than the hub takes; " in done.stderr
     stored = [json.loads(line) for line in hub.stored()]
     assert [event["type"] for event in stored] == ["agent_output", "gap", "agent_output"]
     assert stored[1]["payload"]["ranges"] == [[2, 2]]
