@@ -26,8 +26,9 @@ except ImportError as missing:
 
 __all__ = ["DENIED", "FAILED", "LOST", "NO_MEMORY", "Address", "Client", "Session", "evaluate", "failure"]
 
-#: What one command may take. A Redis that does not answer for so long is taken to be away.
-COMMAND_S = 3.0
+#: What one command may take. A Redis that does not answer for so long is taken to be away; a commit that takes longer
+#: is found to be stored by its stamp. An end of the hub waits for a few of these.
+COMMAND_S = 2.0
 CONNECT_S = 2.0
 
 #: What a ``rediss://`` address may say besides: the files of certificates, as redis-py calls them.
@@ -157,6 +158,7 @@ class Session:
         self._timeout_s = timeout_s
         # changing
         self._client: Client | None = None
+        self.reachable = True  # as the last call found it
 
     def call(self, work: Callable[[Client], T], patience_s: float) -> T:
         """What *work* returns, given a connection that has been proved; when it is lost, on the next one, for
@@ -166,13 +168,17 @@ class Session:
         pause_s = PAUSE_S
         while True:
             try:
-                return work(self._client or self._connected())
+                found = work(self._client or self._connected())
             except LOST as error:
                 self.close()
+                self.reachable = False
                 if isinstance(error, REFUSED) or time.monotonic() + pause_s > limit:
                     raise failure(self._address, error) from error
             except FAILED as error:
                 raise failure(self._address, error) from error
+            else:
+                self.reachable = True
+                return found
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, PAUSE_MOST_S)
 

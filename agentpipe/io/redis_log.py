@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+from agentpipe.errors import OutputError
 from agentpipe.event import Event
 from agentpipe.history import Page, fitting
 from agentpipe.io.redis_health import look, server_id
@@ -33,6 +34,9 @@ __all__ = ["RedisLog"]
 
 #: How long a commit is tried again when Redis is away; then its senders are told. Long enough for a restart.
 PATIENCE_S = 5.0
+
+#: A Redis that just was away is left alone for so long.
+LEAVE_ALONE_S = 0.5
 
 #: How long a stamp is remembered: far longer than a commit is tried again.
 STAMP_S = 600
@@ -70,13 +74,14 @@ class RedisLog:
         # changing
         self._known = _Known(0, "")
         self._lock = threading.Lock()  # the two threads tell what they have seen
-        self._away = False
+        self._away: OutputError | None = None
+        self._ask_again_at = 0.0
         self._unconfirmed = False
         self._prove_at = 0.0
         self._server = ""  # as the log has it
         self.epoch = ""
         self._session = Session(self.address, self._met, timeout_s=COMMAND_S)
-        self._following = Session(self.address, self._met, timeout_s=2 * COMMAND_S)
+        self._following = Session(self.address, self._met, timeout_s=COMMAND_S)
         self.health = self._call(look)
         self._confirm = self.health.confirmation(sync, self.address)
         self.epoch = self._call(self._found)
@@ -164,7 +169,7 @@ class RedisLog:
 
     def retain(self, now: float) -> bool:
         """Drop the oldest blocks that are over the limits; see `Store`. One hub does so for all."""
-        return self._session.call(lambda client: self._keeper.step(client, self.epoch, now), 0.0)
+        return self._call(lambda client: self._keeper.step(client, self.epoch, now))
 
     def save_state(self, offset: int, state: bytes) -> None:
         """Keep a state that the entries up to *offset* were reduced to, unless another hub kept a later one."""
@@ -235,13 +240,19 @@ class RedisLog:
     # --- inside
 
     def _call(self, work: Callable[[Client], T]) -> T:
-        """What *work* returns, on the writer's connection. While Redis is known to be away one attempt is enough: those
-        who wait are better told at once.
+        """What *work* returns, on the writer's connection. While Redis is known to be away one attempt is enough, and
+        for a moment after it none: those who wait are better told at once.
         """
-        patience_s, self._away = (0.0 if self._away else PATIENCE_S), True
-        found = self._session.call(work, patience_s)
-        self._away = False
-        return found
+        away = self._away
+        if away is not None and time.monotonic() < self._ask_again_at:
+            raise OutputError(away.target, away.problem)
+        self._away = None
+        try:
+            return self._session.call(work, 0.0 if away is not None else PATIENCE_S)
+        except OutputError as error:
+            if not self._session.reachable:
+                self._away, self._ask_again_at = error, time.monotonic() + LEAVE_ALONE_S
+            raise
 
     def _confirmed(self, client: Client) -> None:
         """Wait until what is stored is as safe as was asked for."""

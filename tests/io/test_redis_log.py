@@ -169,6 +169,7 @@ def test_a_redis_that_stays_away_is_an_error_and_then_one_attempt(
     own: RedisProcess, opened: Open, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(redis_log, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(redis_log, "LEAVE_ALONE_S", 0.0)
     log = opened(own.url)
     reader = log.reader()
     own.kill()
@@ -184,6 +185,24 @@ def test_a_redis_that_stays_away_is_an_error_and_then_one_attempt(
     reader.close()
 
 
+def test_a_redis_that_just_was_away_is_left_alone_for_a_moment(
+    own: RedisProcess, opened: Open, monkeypatch: pytest.MonkeyPatch
+):
+    """Else everything that waits would wait for its own time-out, one after the other."""
+    monkeypatch.setattr(redis_log, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(redis_log, "LEAVE_ALONE_S", 3600.0)
+    log = opened(own.url)
+    own.kill()
+    with pytest.raises(OutputError, match="refused"):
+        log.standings()
+    own.start()
+    with pytest.raises(OutputError, match="refused"):
+        log.standings()
+    log._ask_again_at = 0.0
+    assert log.standings() == {}
+    assert log.standings() == {}
+
+
 def test_a_redis_that_does_not_answer_is_away(own: RedisProcess, opened: Open, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(redis_log, "PATIENCE_S", 0.3)
     monkeypatch.setattr(redis_log, "COMMAND_S", 0.3)
@@ -193,6 +212,8 @@ def test_a_redis_that_does_not_answer_is_away(own: RedisProcess, opened: Open, m
         append_blindly(log, [made("r", 1), made("r", 2)])
     own.process.send_signal(signal.SIGCONT)
     monkeypatch.setattr(redis_log, "PATIENCE_S", PATIENCE_S)
+    monkeypatch.setattr(redis_log, "LEAVE_ALONE_S", 0.0)
+    log._ask_again_at = 0.0
     until(lambda: len(lasts(log)) in (0, 1), "an answer")
     events = [made("r", number) for number in range(lasts(log).get("r", 0) + 1, 4)]
     try:
@@ -304,6 +325,7 @@ def test_a_replica_that_was_not_promoted_is_no_place_to_write(
     own: RedisProcess, opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(redis_log, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(redis_log, "LEAVE_ALONE_S", 0.0)
     options = ("--replicaof", "127.0.0.1", str(own.port))
     with RedisProcess(tmp_path / "replica", *options) as replica, Proxy(own.port) as proxy:
         log = opened(f"redis://127.0.0.1:{proxy.port}/0")

@@ -126,7 +126,7 @@ class Life:
         if self._tail is not None:
             self.service.stopping = True
             await self.service.intake.flushed()
-            if self.lost is None:
+            if self.lost is None and self.service.intake.problem is None:
                 await self._tail.told(TELLING_S)
             await self._tail.close()
         await self.service.close(code)
