@@ -43,8 +43,8 @@ class Window:
     neither number nor id get an id made of it, so that one that is sent again is known as the same.
 
     ``max_line`` is the largest line that the hub takes, once it is known. ``ending`` is the last terminal event that
-    was taken in. The counters: ``read``, ``added`` (gaps made here), ``settled``, ``dropped`` (``oversize`` of them were
-    larger than the hub takes), ``resent``, ``held``.
+    was taken in. The counters: ``read``, ``added`` (gaps made here), ``settled``, ``dropped``, of them ``oversize``
+    (larger than the hub takes), ``resent``, ``held``.
     """
 
     #: Where events outlive us; `agentpipe.outbox` has such a place.

@@ -47,31 +47,35 @@ class PublishOptions(HubOptions):
     )
     outbox_size: int = option(
         1 << 30,
-        "Let the outbox use about so much of the disk; when it is full, --hold decides.",
+        "Let the outbox take about so much disk. When it is full, what --hold says happens.",
         unit="size",
         minimum=1 << 20,
     )
     sync: str = option(
         "normal",
-        "What the outbox survives: normal, the end of every process; always, a power cut too, for a flush of the disk "
-        "with every commit.",
+        "What the outbox survives. normal: that publish is killed. always: a power cut too, which costs a flush of "
+        "the disk with every write.",
         choices=("normal", "always"),
     )
     hold: float = option(
         10.0,
-        "Let a full window, or outbox, hold up the input so long while the hub is silent, before events are dropped.",
+        "When the window (or the outbox) is full and the hub is silent, hold up the input for so long; then drop, count "
+        "and declare new events.",
         unit="duration",
         minimum=0,
     )
     passthrough: bool = option(False, "Write what was read to stdout too, the same bytes.")
-    required: bool = option(False, "End with status 69 when the hub cannot be reached at the start.")
+    required: bool = option(False, "End with status 69 when no hub is reached within --drain-timeout at the start.")
     drain_timeout: float = option(
         10.0,
-        "Wait so long for the hub at the end; with an outbox, since it last stored something.",
+        "Wait so long at the end for the hub to store the rest. With an outbox the time starts anew whenever it stores "
+        "something.",
         unit="duration",
         minimum=0,
     )
-    exit_with_run: bool = option(False, "End with the status of the run that was published.")
+    exit_with_run: bool = option(
+        False, "End with the status of the last run that ended in the input, or 1 when none did."
+    )
     strict: bool = option(False, "End with status 65 at the first malformed line, instead of warning and going on.")
     stats: bool = option(False, "Print counts as one JSON line on stderr at the end.")
     max_line: int = option(DEFAULT_MAX_LINE, "Skip and count a line longer than this.", unit="size", minimum=1024)

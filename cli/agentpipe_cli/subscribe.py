@@ -25,7 +25,9 @@ class SubscribeOptions(HubOptions):
         "[default: live, or start with --no-follow]",
         metavar="start|live|last:N|EPOCH:OFFSET",
     )
-    accumulate: bool = option(False, "Take neighbouring pieces of one text as one event, where they wait together.")
+    accumulate: bool = option(
+        False, "Print neighbouring pieces of one text as one event, where the hub has several of them at once."
+    )
     follow: bool = option(True, "Wait for more at the end of the log, or end there.", name="--follow/--no-follow")
     connect_timeout: float = option(10.0, "Wait so long for the hub at the start.", unit="duration", minimum=0)
     stats: bool = option(False, "Print counts as one JSON line on stderr at the end.")
