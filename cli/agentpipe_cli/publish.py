@@ -59,8 +59,8 @@ class PublishOptions(HubOptions):
     )
     hold: float = option(
         10.0,
-        "When the window (or the outbox) is full and the hub is silent, hold up the input for so long; then drop, count "
-        "and declare new events.",
+        "When the window (or the outbox) is full and the hub is silent, hold up the input for so long; then drop, "
+        "count and declare new events.",
         unit="duration",
         minimum=0,
     )
