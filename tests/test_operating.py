@@ -1,6 +1,16 @@
-"""What docs/operating.md tells people to run is what there is: its compose file, and the commands in it."""
+"""What the guide and the README tell people to run is run here: every ``sh`` block of docs/operating.md, those of the
+README's section on losing nothing, the compose file as far as it can be read, and the options of the units.
+"""
 
+import json
+import os
 import re
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +19,14 @@ import pytest
 
 from agentpipe.io.serve.options import ServeOptions
 from agentpipe_cli.main import cli
+from tests.hub_process import HubProcess
 
-TEXT = (Path(__file__).parents[1] / "docs" / "operating.md").read_text()
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "docs" / "operating.md").read_text()
+README = (ROOT / "README.md").read_text()
+
+#: A guide's commands, all of them, on a busy machine.
+PATIENCE_S = 120.0
 
 
 class Broken(ValueError):
@@ -117,7 +133,9 @@ def test_the_proxy_leads_to_the_hubs_and_asks_whether_they_can_store():
     found = compose()
     text = found["configs"]["haproxy"]["content"]
     port = found["services"]["hub-a"]["command"][found["services"]["hub-a"]["command"].index("--port") + 1]
-    assert re.findall(r"^ +server (\S+) (\S+)$", text, re.MULTILINE) == [(hub, f"{hub}:{port}") for hub in ("hub-a", "hub-b")]
+    assert re.findall(r"^ +server (\S+) (\S+)$", text, re.MULTILINE) == [
+        (hub, f"{hub}:{port}") for hub in ("hub-a", "hub-b")
+    ]
     assert "uri /readyz hdr Host localhost" in text  # any other name is refused by the hub
     assert "shutdown-sessions" not in text
 
@@ -134,3 +152,109 @@ def test_redis_is_told_to_keep_everything():
 def test_what_is_no_yaml_is_noticed(text: str):
     with pytest.raises((Broken, IndexError)):
         parse(text)
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def section(text: str, heading: str) -> str:
+    found = re.search(rf"^## {heading}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert found is not None, heading
+    return found[1]
+
+
+@pytest.fixture
+def paste(tmp_path: Path) -> Callable[[list[str]], Mapping[str, str]]:
+    """Run blocks as they stand, one after another in one shell, with a free port for 8765; what runs on is ended. Gives
+    the environment.
+    """
+    (tmp_path / "docs").symlink_to(ROOT / "docs")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    environment = {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+        "HOME": str(tmp_path),
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+        "AGENTPIPE_SERVE_PORT": port,
+    }
+
+    def run(texts: list[str]) -> Mapping[str, str]:
+        script = "set -euo pipefail\ntrap 'kill $(jobs -p); wait' EXIT\n" + "\n".join(texts)
+        process = subprocess.Popen(
+            ["bash", "-c", script.replace("127.0.0.1:8765", f"127.0.0.1:{port}")],
+            env=environment, cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        try:
+            said = process.communicate(timeout=PATIENCE_S)[0].decode()
+        except subprocess.TimeoutExpired:
+            process.terminate()  # the trap ends what it started
+            said = process.communicate()[0].decode()
+            pytest.fail(f"it did not end:\n{said}")
+        assert process.returncode == 0, said
+        return environment
+
+    return run
+
+
+def numbers(path: Path, run_id: str) -> list[int]:
+    events = [json.loads(line) for line in path.read_text().splitlines()]
+    return [event["sequence"] for event in events if event["run_id"] == run_id]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_commands_of_the_guide_do_what_it_says(
+    paste: Callable[[list[str]], Mapping[str, str]], tmp_path: Path
+) -> None:
+    environment = paste(blocks(TEXT, "sh"))
+    found = numbers(tmp_path / "all.ndjson", "job-17")
+    assert found == list(range(1, len(found) + 1))
+    assert len(found) > 20
+    assert numbers(tmp_path / "all.ndjson", "note") == [1]
+    assert {run["run_id"] for run in json.loads((tmp_path / "runs.json").read_text())["runs"]} == {"job-17", "note"}
+    assert_restored(environment, tmp_path, expected=found)
+
+
+def assert_restored(environment: Mapping[str, str], folder: Path, *, expected: list[int]) -> None:
+    """The backup is a store with everything, of another epoch than the one that it was made of."""
+    positions = []
+    for store in ("state/agentpipe/hub.db", "backup.db"):
+        hub = HubProcess(folder, environment, store=store)
+        hub.start()
+        try:
+            positions.append(hub.json("api/runs")["position"])
+            events = hub.json("api/runs/job-17/events")["events"]
+        finally:
+            hub.stop()
+        assert [event["sequence"] for event in events] == expected
+    assert positions[0]["offset"] == positions[1]["offset"]
+    assert positions[0]["epoch"] != positions[1]["epoch"]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_the_commands_of_the_readme_about_losing_nothing_work(
+    paste: Callable[[list[str]], Mapping[str, str]], tmp_path: Path
+) -> None:
+    start = blocks(section(TEXT, "Starting a hub"), "sh")
+    paste(start + blocks(section(README, "Nothing lost, nothing twice"), "sh"))
+    found = numbers(tmp_path / "events.ndjson", "job-1")
+    assert found == list(range(1, len(found) + 1))
+    assert len(found) > 20
+
+
+def test_the_units_start_the_hub_with_options_that_exist() -> None:
+    lines = re.findall(r"^ExecStart=(.+)$", TEXT, re.MULTILINE)
+    assert len(lines) == 2
+    for line in lines:
+        program, name, *words = shlex.split(line)
+        assert program.endswith("/agentpipe")
+        command = cli.get_command(click.Context(cli), name)
+        assert command is not None
+        command.make_context(name, words)
+
+
+def test_the_tests_that_the_guide_names_are_there() -> None:
+    named = set(re.findall(r"`(tests/[\w/.]+)`", TEXT + README))
+    assert named
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
