@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from agentpipe.event import TERMINAL_TYPES, Event, decode, encode, make, peek, peek_lines
 from agentpipe.holes import numbers
-from agentpipe.missing import DECLARE_AFTER_S, Account, Missing, Watch, declared_by
+from agentpipe.missing import DECLARE_AFTER_S, Missing, Watch, declared_by
 from agentpipe.store import Commit, Sender, Standing
 
 __all__ = ["Admission", "Admitted", "Refusal", "splice"]
@@ -76,7 +76,7 @@ class Admission:
         self._ids = dict.fromkeys(ids)
         self._new: list[Event] = []  # since the last `take`, as are the next two
         self._new_ids: list[str] = []
-        self._before: dict[str, int] = {}
+        self._before: dict[str, Standing] = {}
         for run_id, standing in (standings or {}).items():
             self._believe(run_id, standing)
 
@@ -119,7 +119,8 @@ class Admission:
         if self._is_next(events, runs):
             (run_id,) = runs
             last = self._lasts[run_id]
-            self._before.setdefault(run_id, last)
+            if run_id not in self._before:
+                self._before[run_id] = Standing(last, None, self._senders.get(run_id))
             self._lasts[run_id] = last + len(events)
             self._new += events
         else:
@@ -139,10 +140,7 @@ class Admission:
 
     def take(self, stamp: str = "") -> Commit:
         """Everything that was admitted since the last call."""
-        after = {
-            run_id: Standing(self._lasts.get(run_id, 0), self._account(run_id), self._senders.get(run_id))
-            for run_id in self._before
-        }
+        after = {run_id: self._standing(run_id) for run_id in self._before}
         commit = Commit(self._new, self._before, after, self._new_ids, stamp)
         self._new, self._before, self._new_ids = [], {}, []
         return commit
@@ -166,9 +164,15 @@ class Admission:
         if standing.sender is not None:
             self._senders[run_id] = standing.sender
 
-    def _account(self, run_id: str) -> Account | None:
+    def _standing(self, run_id: str) -> Standing:
         missing = self._missing.get(run_id)
-        return missing.account if missing is not None else None
+        account = missing.account if missing is not None else None
+        return Standing(self._lasts.get(run_id, 0), account, self._senders.get(run_id))
+
+    def _touch(self, run_id: str) -> None:
+        """Note what was believed of a run, before it changes for the first time since the last `take`."""
+        if run_id not in self._before:
+            self._before[run_id] = self._standing(run_id)
 
     def _is_fenced(self, sender: Sender, runs: Iterable[str]) -> bool:
         """Whether a newer connection of the same publisher has written to one of *runs*."""
@@ -209,9 +213,10 @@ class Admission:
     def _accept(self, event: Event, last: int, sequence: int, now: float) -> None:
         """*event* is new, and the number *sequence* of its run is the next one taken after *last*."""
         run_id = event.run_id
+        if run_id not in self._before:
+            self._touch(run_id)
         if sequence != last + 1 or run_id in self._missing:
             self._account_for(event, last, sequence, now)
-        self._before.setdefault(run_id, last)
         self._lasts[run_id] = sequence
         self._new.append(event)
 
@@ -240,11 +245,12 @@ class Admission:
 
     def _declare(self, run_id: str, now: float, *, since: float | None = None) -> None:
         missing = self._missing.get(run_id) or Missing()
+        before = self._standing(run_id)
         declared = missing.take(run_id, now, since=since)
         self._keep(run_id, missing)
         if declared is not None:
             declared = _unlike(declared, self._ids)
-            self._before.setdefault(run_id, self.last(run_id))
+            self._before.setdefault(run_id, before)
             self._remember(declared.identity)
             self._new.append(declared)
 
@@ -287,7 +293,7 @@ class Admission:
             if event.type == "gap":
                 self._heed(event, last + 1)
             return ""
-        self._before.setdefault(event.run_id, last)
+        self._touch(event.run_id)
         self._new.append(event if event.event_id is not None else _named(event, own_id or ""))
         self._heed(event, last)
         return ""

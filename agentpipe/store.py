@@ -33,10 +33,12 @@ class Standing(NamedTuple):
     sender: Sender | None = None
 
     def rest(self) -> bytes:
-        """All but the number, as JSON; empty when there is nothing else."""
-        if self.account is None and self.sender is None:
-            return b""
-        return encode([self.account and list(self.account), self.sender and list(self.sender)])
+        """All but the number, as JSON; empty when there is nothing else. Equal standings have equal bytes, also after
+        a way through `of`: stores compare these.
+        """
+        if self.account is None:
+            return _sender_alone(self.sender) if self.sender is not None else b""
+        return encode([list(self.account), self.sender and list(self.sender)])
 
     @staticmethod
     def of(last: int, rest: bytes) -> "Standing":
@@ -46,14 +48,14 @@ class Standing(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Commit:
-    """What is stored together. ``before`` is, for every run in it, the last number that the door went by; ``after``
-    the standing of each from now on. ``ids`` are the events' ids that tell them apart from repeats where no number
+    """What is stored together. ``before`` is, for every run in it, the standing that the door went by, all of it: also
+    a commit that adds no number changes what is open, and who may write. ``after`` is that of each from now on. ``ids`` are the events' ids that tell them apart from repeats where no number
     does; none of them may be known. ``stamp`` is unique: a commit that is tried again after an unknown outcome is
     recognised by it.
     """
 
     events: Sequence[Event]
-    before: Mapping[str, int]
+    before: Mapping[str, Standing]
     after: Mapping[str, Standing]
     ids: Sequence[str]
     stamp: str = ""
@@ -136,6 +138,11 @@ class SharedStore(Store, Protocol):
         its own. Raises ContinuityLost; any other OutputError passes: ask again.
         """
         ...
+
+
+@functools.lru_cache(maxsize=1024)
+def _sender_alone(sender: Sender) -> bytes:
+    return encode([None, list(sender)])
 
 
 @functools.lru_cache(maxsize=1024)

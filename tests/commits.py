@@ -8,13 +8,13 @@ from agentpipe.store import Commit, Standing, Store
 
 def commit(store: Store, events: Sequence[Event], *, ids: Sequence[str] = (), stamp: str = "") -> Commit:
     """All of *events*, the numbers of whose runs rise."""
-    lasts = {event.run_id: 0 for event in events}
-    lasts.update({run_id: standing.last for run_id, standing in store.standings(set(lasts)).items()})
-    after = dict(lasts)
+    before = {event.run_id: Standing() for event in events}
+    before.update(store.standings(set(before)))
+    after = dict(before)
     for event in events:
         if event.type != "gap":
-            after[event.run_id] = event.sequence or 0
-    return Commit(events, lasts, {run_id: Standing(last) for run_id, last in after.items()}, ids, stamp)
+            after[event.run_id] = Standing(event.sequence or 0)
+    return Commit(events, before, after, ids, stamp)
 
 
 def append(store: Store, events: Sequence[Event], at: float = 1.0) -> int:

@@ -440,7 +440,7 @@ def test_a_commit_that_was_not_stored_is_taken_back():
     door = Door({"r": Standing(5)}, ["known"])
     door.admit_lines([line(sequence=9), line("s", 1), line(event_id="mine")], 0.0)
     commit = door.take()
-    assert commit.before == {"r": 5, "s": 0}
+    assert commit.before == {"r": Standing(5), "s": Standing()}
     assert [*commit.ids] == ["mine"]
     door.correct(commit, {"r": Standing(7), "s": Standing()}, [])
     assert (door.last("r"), door.last("s"), door.waiting) == (7, 0, False)

@@ -273,12 +273,11 @@ class RedisLog:
         values: list[Any] = [
             self.epoch, stamp, STAMP_S, at, len(commit.before), len(commit.ids), len(blocks)
         ]  # fmt: skip
-        for run_id, last in commit.before.items():
-            standing = commit.after[run_id]
-            values += (run_id, last, b"%d %b" % (standing.last, standing.rest()))
+        for run_id, before in commit.before.items():
+            values += (run_id, _kept(before), _kept(commit.after[run_id]))
         values += commit.ids
         places = {run_id: place for place, run_id in enumerate(commit.before, 1)}
-        reached = dict(commit.before)
+        reached = {run_id: standing.last for run_id, standing in commit.before.items()}
         for events in blocks:
             lines = b"\n".join([event.line for event in events])
             values += (len(events), len(lines), lines)
@@ -290,6 +289,10 @@ class RedisLog:
             values.append(len(aliases))
             values += aliases
         return keys, values
+
+
+def _kept(standing: Standing) -> bytes:
+    return b"%d %b" % (standing.last, standing.rest())
 
 
 def _standing(value: bytes) -> Standing:

@@ -10,7 +10,7 @@ Keys, all with the same hash tag ``{prefix}``, so that a cluster holds them in o
                    the newest block, ``size`` and ``count`` of what is kept, ``state``, ``state_offset``
 ``{p}:log``        stream: one entry a block, id ``<offset of its first event>-0``, fields ``count``, ``lines``, ``at``,
                    ``stamp``
-``{p}:runs``       hash: run → ``<last number> <rest of its standing>``
+``{p}:runs``       hash: run → ``<last number> <rest of its standing>``; that of none is ``0 ``
 ``{p}:ids``        sorted set: ids that do not say where their event is, by the offset of their block
 ``{p}:run:<run>``  sorted set: the blocks that hold a run, by offset; ``<offset>:<lowest number>``
 ``{p}:remains``    hash: run → ``<offset> <line>`` of what is kept of it when its blocks leave, one a line
@@ -55,7 +55,7 @@ return {meta[1] or '', meta[2] or '0', meta[3] or '0', stamp, meta[5] or ''}
 
 #: Store a commit.
 #: KEYS meta log runs ids node run…; ARGV epoch, stamp, seconds until the stamp is forgotten, at, the numbers of runs,
-#: ids and blocks; for each run its id, the last number believed, the new standing; the ids; for each block its count,
+#: ids and blocks; for each run its id, the standing believed, the new one; the ids; for each block its count,
 #: size, lines, then how many runs it holds and for each the place among the runs and the lowest number, then how many
 #: ids and these. Answers {'stored', offset}, {'epoch', epoch} or {'conflict', standing…, known ids…}.
 APPEND = """
@@ -73,7 +73,7 @@ local found = {'conflict'}
 for run = 1, runs do
   local standing = redis.call('HGET', KEYS[3], ARGV[place])
   found[run + 1] = standing or ''
-  if (standing and string.match(standing, '^%d+') or '0') ~= ARGV[place + 1] then wrong = true end
+  if (standing or '0 ') ~= ARGV[place + 1] then wrong = true end
   place = place + 3
 end
 for _ = 1, ids do

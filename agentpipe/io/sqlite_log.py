@@ -175,9 +175,10 @@ class SqliteLog(SqliteReader):
     def _check(self, connection: sqlite3.Connection, commit: Commit) -> None:
         """Within the transaction: whether what the door went by is what is stored. Raises StoreConflict."""
         numbers = self._holdings.numbers
-        beliefs = [(numbers[run_id], last) for run_id, last in commit.before.items() if run_id in numbers]
-        believed_new = any(last for run_id, last in commit.before.items() if run_id not in numbers)
-        wrong = believed_new or (beliefs and connection.execute(_OTHERWISE, (encode(beliefs),)).fetchone())
+        before = commit.before.items()
+        beliefs = [(numbers[run_id], each.last, _rest(each)) for run_id, each in before if run_id in numbers]
+        known_to_us = any(each != Standing() for run_id, each in before if run_id not in numbers)
+        wrong = known_to_us or (beliefs and connection.execute(_OTHERWISE, (encode(beliefs),)).fetchone())
         known: list[str] = []
         if commit.ids:
             known = [row[0] for row in connection.execute(_KNOWN_IDS, (encode(commit.ids),))]
@@ -207,7 +208,7 @@ class SqliteLog(SqliteReader):
         runs: list[_RunRow] = []
         for run_id, number in numbers.items():
             standing = after[run_id]
-            runs.append((number, run_id, standing.last, standing.rest().decode() or None, *held[run_id]))
+            runs.append((number, run_id, standing.last, _rest(standing), *held[run_id]))
         return runs, parts, held
 
 
@@ -221,7 +222,7 @@ _IDS = """SELECT event_id FROM (
     ORDER BY first DESC LIMIT ?1"""
 _STANDINGS = "SELECT run_id, last, rest FROM run WHERE run_id IN (SELECT value FROM json_each(?))"
 _OTHERWISE = """SELECT 1 FROM json_each(?) JOIN run ON run.id = json_extract(value, '$[0]')
-    WHERE last != json_extract(value, '$[1]') LIMIT 1"""
+    WHERE last != json_extract(value, '$[1]') OR rest IS NOT json_extract(value, '$[2]') LIMIT 1"""
 _KNOWN_IDS = "SELECT event_id FROM alias WHERE event_id IN (SELECT value FROM json_each(?))"
 _PUT_RUNS = """INSERT INTO run (id, run_id, last, rest, count, size)
     SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
@@ -232,6 +233,10 @@ _PUT_PARTS = """INSERT INTO part SELECT json_extract(value, '$[0]'), json_extrac
     json_extract(value, '$[2]'), json_extract(value, '$[3]') FROM json_each(?)"""
 _PUT_ALIASES = """INSERT OR IGNORE INTO alias
     SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)"""
+
+
+def _rest(standing: Standing) -> str | None:
+    return standing.rest().decode() or None
 
 
 def _row(block: Block, at: float) -> tuple[int, int, float, int, bytes, int]:

@@ -480,7 +480,7 @@ def test_a_redis_without_memory_is_an_error_of_one_line_and_nothing_is_stored(ow
     own.ask("CONFIG", "SET", "maxmemory", "1mb")
     with pytest.raises(OutputError, match="no memory left"):
         log.append(
-            Commit([made("r", 2), made("s", 1)], {"r": 1, "s": 0}, {"r": Standing(2), "s": Standing(1)}, ()), 1.0
+            Commit([made("r", 2), made("s", 1)], {"r": Standing(1), "s": Standing()}, {"r": Standing(2), "s": Standing(1)}, ()), 1.0
         )
     with pytest.raises(OutputError, match="no memory left"):
         log.save_state(1, b"x")

@@ -87,7 +87,7 @@ def test_who_believes_something_else_than_is_stored_changes_nothing_and_hears_th
     append(store, [made("a", 5), made("b", 1)])
     append(store, [made("a", 0, event_id="mine")])
     head = store.head
-    stale = Commit([made("a", 4), made("c", 1)], {"a": 3, "c": 0}, {"a": Standing(4), "c": Standing(1)}, ())
+    stale = Commit([made("a", 4), made("c", 1)], {"a": Standing(3), "c": Standing()}, {"a": Standing(4), "c": Standing(1)}, ())
     with pytest.raises(StoreConflict) as raised:
         store.append(stale, 1.0)
     assert raised.value.standings == {"a": store.standings(["a"])["a"], "c": Standing()}
@@ -97,15 +97,54 @@ def test_who_believes_something_else_than_is_stored_changes_nothing_and_hears_th
     assert list(raised.value.known) == ["mine"]
     assert raised.value.standings == {"b": Standing(1)}
     with pytest.raises(StoreConflict):
-        store.append(Commit([made("d", 8)], {"d": 7}, {"d": Standing(8)}, ()), 1.0)
+        store.append(Commit([made("d", 8)], {"d": Standing(7)}, {"d": Standing(8)}, ()), 1.0)
     assert store.head == head
     assert append(store, [made("b", 2), made("c", 1)]) == head + 2
+
+
+@pytest.mark.parametrize(
+    ("account", "sender"),
+    [
+        (None, None),
+        (Account(1.5, "\u00e4\"\n", None, ((2, 4),), ()), None),
+        (Account(0.1 + 0.2, "a", "w", ((2, 4), (6, 6)), ((9, 2**63),)), Sender("p" * 16, 1)),
+        (None, Sender("q" * 16, 1)),
+        (None, Sender("p" * 16, 2)),
+    ],
+)
+def test_who_believes_the_right_number_but_not_what_is_open_or_who_wrote_changes_nothing(
+    store: Store, account: Account | None, sender: Sender | None
+):
+    """A commit that holds only a gap changes these, and no number."""
+    declared = gap([(1, 1)], "throttle", run_id="r", agent_id="", at="2026-11-20T07:00:00.000Z")
+    stored, believed = Standing(5, account, sender), Standing(5, None, Sender("p" * 16, 1))
+    store.append(Commit([made("r", 5)], {"r": Standing()}, {"r": believed}, ()), 1.0)
+    store.append(Commit([declared], {"r": believed}, {"r": stored}, [declared.identity]), 1.0)
+    stale = Commit([made("r", 6)], {"r": believed}, {"r": Standing(6, None, believed.sender)}, ())
+    with pytest.raises(StoreConflict) as raised:
+        store.append(stale, 1.0)
+    assert raised.value.standings == {"r": stored}
+    assert store.head == 2
+    store.append(Commit([made("r", 6)], raised.value.standings, {"r": Standing(6)}, ()), 1.0)
+    assert store.standings() == {"r": Standing(6)}
+
+
+def test_a_run_of_which_only_a_gap_is_known_is_not_new(store: Store):
+    declared = gap([(1, 1)], "throttle", run_id="r", agent_id="", at="2026-11-20T07:00:00.000Z")
+    stored = Standing(0, None, Sender("p" * 16, 2))
+    store.append(Commit([declared], {"r": Standing()}, {"r": stored}, [declared.identity]), 1.0)
+    for believed in (Standing(), Standing(0, None, Sender("p" * 16, 1))):
+        with pytest.raises(StoreConflict) as raised:
+            store.append(Commit([made("r", 1)], {"r": believed}, {"r": Standing(1)}, ()), 1.0)
+        assert raised.value.standings == {"r": stored}
+    with pytest.raises(StoreConflict):
+        store.append(Commit([made("s", 1)], {"s": stored}, {"s": Standing(1)}, ()), 1.0)
 
 
 def test_a_standing_is_there_after_a_restart(open_store: Open):
     standing = Standing(9, Account(1.5, "\u00e4", "w", ((2, 4),), ()), Sender("p" * 16, 3))
     first = open_store("hub")
-    first.append(Commit([made("r", 1), made("r", 9)], {"r": 0}, {"r": standing}, ()), 1.0)
+    first.append(Commit([made("r", 1), made("r", 9)], {"r": Standing()}, {"r": standing}, ()), 1.0)
     first.close()
     again = open_store("hub")
     assert again.standings() == again.standings({"r", "other"}) == {"r": standing}

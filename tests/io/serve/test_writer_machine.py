@@ -106,14 +106,14 @@ class ShelfStore:
 
     def _check(self, commit: Commit) -> None:
         kept = self.shelf.standings
-        wrong = any(kept.get(run_id, Standing()).last != last for run_id, last in commit.before.items())
+        wrong = any(kept.get(run_id, Standing()) != before for run_id, before in commit.before.items())
         known = [event_id for event_id in commit.ids if event_id in self.shelf.ids]
         if wrong or known:
             raise StoreConflict({run_id: kept.get(run_id, Standing()) for run_id in commit.before}, known)
 
     def _check_fence(self, run_id: str, after: Standing) -> None:
         before = self.shelf.standings.get(run_id, Standing())
-        if before.last == after.last or before.sender is None or after.sender is None:
+        if before.sender is None or after.sender is None:
             return
         if before.sender.id == after.sender.id and before.sender.generation > after.sender.generation:
             self.shelf.overtaken.append(run_id)
@@ -401,8 +401,7 @@ class Machine(RuleBasedStateMachine):
             accounted |= set(_all(spans))
         assert accounted == set(range(1, last + 1))
         assert not set(by_us) & set(seen)
-        if self.alone:
-            assert len(by_us) == len(set(by_us)), "declared once"
+        assert len(by_us) == len(set(by_us)), "declared once"
 
 
 def _all(spans: Sequence[Span]) -> list[int]:
