@@ -11,6 +11,7 @@ from agentpipe.client_frame import ENVELOPE_BYTES, introduction, publication
 from agentpipe.errors import HubUnreachable, PeerError, ProtocolError
 from agentpipe.event import JSON
 from agentpipe.inflight import Window
+from agentpipe.io.absence import Absence
 from agentpipe.io.address import Address
 from agentpipe.io.clock import Clock, now
 from agentpipe.io.connect import Connector, LeftOut
@@ -50,11 +51,11 @@ class Delivery:
         # changing
         self._link: Link | None = None
         self._welcome = False
-        self._away_since: float | None = None
-        self._away: set[str] = set()  # the hubs that people were told of since
+        self._absence = Absence(warn, clock, "events are kept and sent when a hub is there")
         self.problem = "no connection was made"
         self.fatal: PeerError | None = None
-        self.progress_at = clock()  # when the hub last settled something, or welcomed us
+        self.progress_at = clock()  # when the hub last settled something, or the first welcome since
+        self._expecting = False  # nothing was settled since that welcome: another one is no progress
         self.stored_at = self.progress_at  # when it last settled something
         self.reached = 0  # how many times the hub welcomed us
         self.epoch = ""  # of the hub's log: another one says that what was stored may be gone
@@ -131,10 +132,7 @@ class Delivery:
 
     def _gone(self, error: HubUnreachable) -> None:
         self.problem = error.problem
-        self._away_since = self._clock() if self._away_since is None else self._away_since
-        if error.url not in self._away:
-            self._away.add(error.url)
-            self._warn(f"{error.url}: {error.problem}; events are kept and sent when a hub is there")
+        self._absence.gone(error)
 
     def _fenced(self, error: ProtocolError) -> str:
         """Another process speaks as this publisher: to go on elsewhere would be to speak against it."""
@@ -142,9 +140,8 @@ class Delivery:
         return f"a newer publisher {whose} ({error.problem})"
 
     def _leave_out(self, hub: LeftOut) -> None:
-        self._away_since = self._clock() if self._away_since is None else self._away_since
         self.problem = str(hub.error)
-        self._warn(str(hub))
+        self._absence.left_out(hub)
 
     def _give_up(self, error: PeerError) -> None:
         self.fatal = error
@@ -173,24 +170,21 @@ class Delivery:
             raise ProtocolError("bad_message", str(error)) from None
         if settled:
             self.progress_at = self.stored_at = self._clock()
+            self._expecting = False
 
     def _welcomed(self, message: HubMessage, link: Link) -> None:
         self._welcome = True
         self.reached += 1
         self._compare_log(message.epoch or "", link.address)
-        self.progress_at = self._clock()
+        if not self._expecting:
+            self.progress_at = self._clock()
+            self._expecting = True
         self.problem = "the hub was silent"
         limit = (message.limits or {}).get("max_publish_bytes")
         self.window.max_line = limit - ENVELOPE_BYTES if limit else None
         if self.window.publisher:
             link.send(introduction(self.window.publisher, self.window.next_generation()))
-        if self._away_since is not None:
-            away_s = self._clock() - self._away_since
-            again = f", {self.window.held} events to send" if self.window.held else ""
-            back = "back" if str(link.address) in self._away else "there"
-            self._warn(f"{link.address}: {back} after {away_s:.1f} s{again}")
-            self._away_since = None
-            self._away.clear()
+        self._absence.back(link.address, f", {self.window.held} events to send" if self.window.held else "")
 
     def _compare_log(self, epoch: str, address: Address) -> None:
         """A hub that kept its log in memory was restarted, or is not of the same log as the one before."""

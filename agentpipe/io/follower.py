@@ -13,6 +13,7 @@ from agentpipe.errors import HubUnreachable, PeerError
 from agentpipe.event import JSON
 from agentpipe.following import Following, Found
 from agentpipe.history import Filter
+from agentpipe.io.absence import Absence
 from agentpipe.io.address import Address
 from agentpipe.io.clock import Clock, now
 from agentpipe.io.connect import Connector, LeftOut
@@ -56,8 +57,7 @@ class Follower:
         self._end: PeerError | None = None
         self._unread = False  # the last read brought something: TLS may hold more, or the end is to be told yet
         self._problem = "no answer"
-        self._away_since: float | None = None
-        self._away: set[str] = set()  # the hubs that people were told of since
+        self._absence = Absence(warn, clock, "trying again")
         self._reached = 0
         self.where = ", ".join(map(str, addresses))
         self._connector.start()
@@ -161,20 +161,12 @@ class Follower:
     def _welcomed(self, link: Link) -> None:
         self._reached += 1
         self._give_up_at = None
-        if self._away_since is not None:
-            away_s = self._clock() - self._away_since
-            self._warn(f"{link.address}: {'back' if str(link.address) in self._away else 'there'} after {away_s:.1f} s")
-        self._away_since = None
-        self._away.clear()
+        self._absence.back(link.address)
 
     def _gone(self, error: HubUnreachable) -> None:
         self._problem = error.problem
-        self._away_since = self._clock() if self._away_since is None else self._away_since
-        if error.url not in self._away:
-            self._away.add(error.url)
-            self._warn(f"{error.url}: {error.problem}; trying again")
+        self._absence.gone(error)
 
     def _left_out(self, hub: LeftOut) -> None:
         self._problem = str(hub.error)
-        self._away_since = self._clock() if self._away_since is None else self._away_since
-        self._warn(str(hub))
+        self._absence.left_out(hub)

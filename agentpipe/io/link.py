@@ -30,8 +30,9 @@ PING_S = 15.0
 #: A peer that answers nothing for this long after a ping is gone.
 PONG_S = 10.0
 
-#: A hub that says nothing at all for so long after the upgrade has stopped; a well one says `welcome` with it.
-GREETING_S = 10.0
+#: A hub that says nothing at all for so long after the upgrade has stopped; a well one says `welcome` with it. Half of
+#: what people wait for at the end, so that there is time for another hub.
+GREETING_S = 5.0
 
 #: A peer that takes nothing for this long has stalled; a link through a bad network moves a little in that time.
 SEND_S = 10.0

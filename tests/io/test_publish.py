@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from agentpipe.event import make
+from agentpipe.io.absence import TOLD
 from agentpipe.io.publish import exit_status
 from tests.io.hubs import PATIENCE_S, RealHub, events, eventually
 from tests.io.raw_hub import RawHub
@@ -296,6 +297,18 @@ def test_the_range_of_a_close_code_decides(agentpipe, code, expected, again):
         assert (raw.connections > 1) == again
 
 
+def test_a_hub_that_welcomes_and_hangs_up_holds_the_pipe_up_no_longer_than_one_that_is_away(publish):
+    """Each attempt is within the hold of the last: were a welcome progress every time, it would never be over."""
+    with RawHub(closes=4100, acks=None) as raw:
+        options = ["--window", "64KiB", "--hold", "3s", "--drain-timeout", "0s", "--stats"]
+        process = publish(raw.url, *options)
+        write_all(process, events(1, 5000))
+        status, _, err = ended(process)
+        assert status == 75
+        assert report(err)["dropped"] > 4000
+        assert err.count("back after") <= TOLD
+
+
 def test_a_refused_publisher_reads_its_input_to_the_end_so_that_the_pipe_lives(publish):
     with RawHub(status=401) as raw:
         process = publish(raw.url)
@@ -505,7 +518,7 @@ def test_a_second_interrupt_ends_it_at_once(publish):
     write_all(process, events(1, 10))
     process.stdin.close()
     process.stdin = None
-    time.sleep(0.5)
+    assert b"connection refused" in process.stderr.readline(), "it is at work"
     for _ in range(2):
         process.send_signal(signal.SIGINT)
         time.sleep(0.1)
