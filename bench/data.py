@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 SEED = 20261120
+RUN_ID = "5eed0000000000000000000000000001"
 WORK = Path(__file__).resolve().parent.parent / ".make" / "bench"
 SAMPLE = Path(__file__).resolve().parent.parent / "docs" / "samples" / "tour.stream.jsonl"
 RECORDINGS = Path(__file__).resolve().parent.parent / "tests" / "agents" / "recordings"
@@ -15,7 +16,7 @@ RECORDINGS = Path(__file__).resolve().parent.parent / "tests" / "agents" / "reco
 LOGS_VARIABLE = "AGENTPIPE_BENCH_LOGS"
 
 
-def events(count: int, *, run_id: str = "5eed0000000000000000000000000001", mark: str = "") -> list[bytes]:
+def events(count: int, *, run_id: str = RUN_ID, mark: str = "") -> list[bytes]:
     """*count* events of about 254 bytes each, sequence 1…count of one run; *mark* stands once in each text."""
     dice = random.Random(SEED)
     words = ["reads", "writes", "tests", "passes", "fails", "looks", "greps", "edits"]
@@ -32,9 +33,10 @@ def events(count: int, *, run_id: str = "5eed0000000000000000000000000001", mark
     return lines
 
 
-def event_file(count: int) -> Path:
+def event_file(count: int, *, run_id: str = RUN_ID) -> Path:
     """A file of `events`, made once."""
-    return _kept(f"events-{count}.ndjson", lambda: b"\n".join(events(count)) + b"\n")
+    name = f"events-{count}.ndjson" if run_id == RUN_ID else f"events-{run_id}-{count}.ndjson"
+    return _kept(name, lambda: b"\n".join(events(count, run_id=run_id)) + b"\n")
 
 
 def claude_logs() -> dict[str, list[Path]]:

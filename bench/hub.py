@@ -23,6 +23,10 @@ class Hub:
         self.port, self.pid, self.token_file = port, pid, token_file
         self.url = f"ws://127.0.0.1:{port}/ws"
 
+    def resident_bytes(self) -> int:
+        """Resident memory of the process."""
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
     def cpu_seconds(self) -> float:
         """User and system time of the process so far."""
         fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -45,6 +49,35 @@ def running(store: str = "memory", *options: str) -> Iterator[Hub]:
             finally:
                 process.terminate()
                 process.wait(20)
+
+
+@contextlib.contextmanager
+def redis() -> Iterator[str]:
+    """A Redis of its own, as ``docs/operating.md`` wants it: it writes its file before it answers. Gives its URL."""
+    with tempfile.TemporaryDirectory() as folder:
+        port = free_port()
+        told = ["--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", "", "--loglevel", "warning"]
+        durable = ["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"]
+        with subprocess.Popen(["redis-server", *told, *durable], stdout=subprocess.DEVNULL) as process:
+            try:
+                _until_listening(port)
+                yield f"redis://127.0.0.1:{port}/0"
+            finally:
+                process.terminate()
+                process.wait(20)
+
+
+def _until_listening(port: int) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _port(ready: Path, process: "subprocess.Popen[bytes]") -> int:

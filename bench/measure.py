@@ -5,6 +5,8 @@ reported as missing.
 """
 
 import dataclasses
+import operator
+import re
 import shutil
 import statistics
 import subprocess
@@ -33,7 +35,11 @@ class Contender:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """Medians of one question: ``figures`` by contender, in ``unit``; ``better`` is ``higher`` or ``lower``."""
+    """Medians of one question: ``figures`` by contender, in ``unit``; ``better`` is ``higher`` or ``lower``.
+
+    A goal is conditions between semicolons (`verdict`); ``measured`` is the day, the commit and the number of rounds.
+    Contenders that are not ``alike`` answer a part of the question each, and have no ratio.
+    """
 
     question: str
     unit: str
@@ -43,11 +49,35 @@ class Answer:
     spread: dict[str, tuple[float, float]]
     missing: list[str]
     goals: dict[str, str]
+    alike: bool = True
+    measured: str = ""
+
+    def verdict(self, name: str) -> str:
+        """Whether the goals at the row *name* are met, each of them by the median: ``≥ 5`` is about the figure,
+        ``≥ 5 ×`` about the ratio to this peer, ``≤ + 5`` about what the subject has more than this peer.
+        """
+        return "; ".join("met" if self._meets(goal, name) else "**not met**" for goal in self.goals[name].split("; "))
+
+    def _meets(self, goal: str, name: str) -> bool:
+        found = _GOAL.fullmatch(goal)
+        if found is None:
+            raise ValueError(f"{self.question}: {goal!r} is no goal")
+        if found["ratio"]:
+            figure = self.ratio(name)
+        elif found["more"]:
+            figure = self.figures[self.subject] - self.figures[name]
+        else:
+            figure = self.figures[name]
+        return bool(_COMPARISONS[found["sign"]](figure, float(found["number"].replace(",", ""))))
 
     def ratio(self, peer: str) -> float:
         """How many times better the subject is than *peer*; under 1 is worse."""
         mine, theirs = self.figures[self.subject], self.figures[peer]
         return mine / theirs if self.better == "higher" else theirs / mine
+
+
+_COMPARISONS = {"≥": operator.ge, "≤": operator.le, "<": operator.lt, ">": operator.gt}
+_GOAL = re.compile(r"(?P<sign>[≥≤<>]) (?P<more>\+ )?(?P<number>[\d,.]+)(?P<ratio> ×)?")
 
 
 def compare(
@@ -58,8 +88,11 @@ def compare(
     better: str = "higher",
     repeats: int = 5,
     goals: dict[str, str] | None = None,
+    alike: bool = True,
 ) -> Answer:
-    """Run the contenders in turn, one warm-up round and *repeats* that count. The first contender is the subject."""
+    """Run the contenders in turn, one warm-up round and *repeats* that count. The first contender is the subject;
+    *alike*: the others do the same.
+    """
     present = [c for c in contenders if not c.missing]
     rounds: dict[str, list[float]] = {c.name: [] for c in present}
     for number in range(repeats + 1):
@@ -77,6 +110,7 @@ def compare(
         {name: (min(found), max(found)) for name, found in rounds.items()},
         [c.name for c in contenders if c.missing],
         goals or {},
+        alike,
     )
 
 

@@ -36,5 +36,5 @@ def _answer(name: str, logs: list[Path], repeats: int) -> Answer:
         ],
         unit="lines/s",
         repeats=repeats,
-        goals={"orjson loads + dumps loop": "≥ 0.5 ×", "jq program": "≥ 4 ×"},
+        goals={"orjson loads + dumps loop": "≥ 0.6 ×", "jq program": "≥ 5 ×"},
     )

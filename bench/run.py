@@ -1,17 +1,23 @@
-"""Runs the benchmarks and writes ``results/results.json`` and ``results/TABLE.md``."""
+"""Runs the benchmarks and writes ``results/results.json``, ``results/TABLE.md`` and the figures in
+``docs/operating.md``.
+
+The rule it keeps: nothing in a table is written by hand, neither a figure nor whether a goal is met.
+"""
 
 import argparse
 import dataclasses
+import datetime as dt
 import importlib
 import json
 import os
 import platform
+import subprocess
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.measure import Answer
+from bench.measure import ROOT, Answer
 
 QUESTIONS = (
     "startup",
@@ -27,7 +33,24 @@ QUESTIONS = (
     "memory",
     "storm",
     "retention",
+    "growth",
+    "sizing",
 )
+
+#: What the guide for who runs a hub shows, between two marks: rows of these questions, by how they begin.
+GUIDE = ROOT / "docs" / "operating.md"
+MARKS = ("<!-- figures: written by bench/run.py -->\n", "<!-- end of figures -->")
+SHOWN = (
+    "publish into",
+    "from publisher",
+    "resume of",
+    "500 subscribers",
+    "memory of",
+    "a commit at",
+    "a hub's",
+    "room for",
+)
+
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
@@ -40,8 +63,15 @@ def main() -> None:
     for name in options.only or QUESTIONS:
         print(f"{name} …", file=sys.stderr)
         for answer in importlib.import_module(f"bench.{name}").answers(options.repeats):
-            found[answer.question] = dataclasses.asdict(answer)
+            found[answer.question] = dataclasses.asdict(answer) | {"measured": today(options.repeats)}
             write(found)
+
+
+def today(rounds: int) -> str:
+    """The day, the commit that was measured or is the one before, and how often it was."""
+    asked = ["git", "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    return f"{dt.datetime.now(tz=dt.UTC):%Y-%m-%d} {commit}, {rounds} {'round' if rounds == 1 else 'rounds'}"
 
 
 def kept(only: list[str] | None) -> dict[str, dict]:
@@ -55,27 +85,39 @@ def write(found: dict[str, dict]) -> None:
     machine = {"python": platform.python_version(), "cores": os.cpu_count(), "system": platform.system()}
     document = {"machine": machine, "answers": found}
     (RESULTS / "results.json").write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
-    (RESULTS / "TABLE.md").write_text(table(found, machine))
+    (RESULTS / "TABLE.md").write_text(f"# Results\n\n{where(machine)} Made by `make bench`.\n\n{table(found)}")
+    before, after = GUIDE.read_text().split(MARKS[0])
+    GUIDE.write_text(before + MARKS[0] + shown(document) + MARKS[1] + after.split(MARKS[1])[1])
 
 
-def table(found: dict[str, dict], machine: dict) -> str:
-    where = f"Python {machine['python']}, {machine['cores']} cores, {machine['system']}"
-    head = f"# Results\n\n{where}. Medians; made by `make bench`.\n"
+def shown(document: dict) -> str:
+    """What the guide shows of the results."""
+    found = {name: fields for name, fields in document["answers"].items() if name.startswith(SHOWN)}
+    return f"\n{where(document['machine'])}\n\n{table(found)}\n"
+
+
+def where(machine: dict) -> str:
+    """The machine, in a sentence."""
+    return f"Python {machine['python']}, {machine['cores']} cores, {machine['system']}. Medians."
+
+
+def table(found: dict[str, dict]) -> str:
     rows = [
-        "| question | contender | median | min – max | subject is | goal |",
-        "| --- | --- | ---: | --- | --- | --- |",
+        "| question | contender | median | min – max | subject is | goal | | measured |",
+        "| --- | --- | ---: | --- | --- | --- | --- | --- |",
     ]
     for fields in found.values():
         answer = Answer(**fields)
         for name, figure in answer.figures.items():
             low, high = answer.spread[name]
-            ratio = "" if name == answer.subject else f"{answer.ratio(name):.2f} ×"
+            ratio = "" if name == answer.subject or not answer.alike else f"{answer.ratio(name):.2f} ×"
             rows.append(
                 f"| {answer.question} | {plain(name)} | {show(figure)} {answer.unit} | {show(low)} – {show(high)} "
-                f"| {ratio} | {answer.goals.get(name, '')} |"
+                f"| {ratio} | {answer.goals.get(name, '')} | {answer.verdict(name) if name in answer.goals else ''} "
+                f"| {answer.measured} |"
             )
-        rows += [f"| {answer.question} | {plain(name)} | not installed | | | |" for name in answer.missing]
-    return head + "\n" + "\n".join(rows) + "\n"
+        rows += [f"| {answer.question} | {plain(name)} | not installed | | | | | |" for name in answer.missing]
+    return "\n".join(rows) + "\n"
 
 
 def plain(name: str) -> str:

@@ -44,7 +44,7 @@ def answers(repeats: int) -> list[Answer]:
             unit="ms",
             better="lower",
             repeats=times,
-            goals={"import click": "+ 10 ms"},
+            goals={"import click": "≤ + 10"},
         ),
         compare(
             "first byte of a filter",
@@ -59,6 +59,6 @@ def answers(repeats: int) -> list[Answer]:
             unit="ms",
             better="lower",
             repeats=times,
-            goals={"import click": "+ 25 ms"},
+            goals={"import click": "≤ + 25"},
         ),
     ]

@@ -24,16 +24,24 @@ def one() -> Result:
 
 
 def answers(repeats: int) -> list[Answer]:
+    """Both figures of a round are of one storm."""
+    rounds: list[Result] = []
+
+    def last_of_all() -> float:
+        rounds.append(one())
+        return max(rounds[-1].waves)
+
     return [
         compare(
             f"{CLIENTS} subscribers cut {KICKS} times each at {RATE:,.0f} ev/s: back with everything after",
             [
-                Contender("agentpipe serve, the last of all", lambda: max(one().waves)),
-                Contender("agentpipe serve, on average", lambda: one().average),
+                Contender("agentpipe serve, the last of all", last_of_all),
+                Contender("agentpipe serve, on average", lambda: rounds[-1].average),
             ],
             unit="s",
             better="lower",
             repeats=repeats,
+            alike=False,
             goals={"agentpipe serve, the last of all": "< 5", "agentpipe serve, on average": "< 3"},
         )
     ]

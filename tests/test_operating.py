@@ -19,7 +19,7 @@ import pytest
 
 from agentpipe.io.serve.options import ServeOptions
 from agentpipe_cli.main import cli
-from tests.hub_process import HubProcess
+from tests.hub_process import HubProcess, until
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "docs" / "operating.md").read_text()
@@ -258,3 +258,53 @@ def test_the_tests_that_the_guide_names_are_there() -> None:
     named = set(re.findall(r"`(tests/[\w/.]+)`", TEXT + README))
     assert named
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_the_campaigns_that_the_guide_names_can_be_played() -> None:
+    (text,) = blocks(section(TEXT, "Trying it yourself"), "console")
+    told = subprocess.run(
+        [sys.executable, "-m", "tests.faults.lab.campaign", "--help"],
+        cwd=ROOT, capture_output=True, text=True, timeout=60, check=True,
+    ).stdout  # fmt: skip
+    named = set(re.findall(r"--[a-z]+", text))
+    assert named
+    assert named <= set(re.findall(r"--[a-z]+", told))
+    makefile = (ROOT / "Makefile").read_text()
+    assert re.search(r"^soak:.*\n.*tests\.faults\.lab\.campaign.*MINUTES.*ARGS", makefile, re.MULTILINE)
+
+
+@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
+def test_publishers_and_subscribers_get_through_the_proxy_of_the_guide(tmp_path: Path) -> None:
+    (block,) = blocks(TEXT, "nginx")
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path / "state")}
+    hub = HubProcess(tmp_path, environment, "--allow-host", "hub.example", own_token=False)
+    hub.start()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    block = re.sub(r"^ +ssl_.*\n", "", block, flags=re.MULTILINE)
+    block = block.replace("listen 443 ssl", f"listen 127.0.0.1:{port}").replace(
+        "127.0.0.1:8765", f"127.0.0.1:{hub.port}"
+    )
+    paths = "".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in ("proxy", "fastcgi", "uwsgi", "scgi"))
+    head = f"daemon off; pid {tmp_path}/pid; error_log stderr; events {{}} http {{ access_log off; {paths}"
+    (tmp_path / "nginx.conf").write_text(f"{head} client_body_temp_path {tmp_path}/body;\n{block}\n}}\n")
+    proxy = subprocess.Popen(["nginx", "-p", str(tmp_path), "-c", "nginx.conf"], stdin=subprocess.DEVNULL)
+    try:
+        until(lambda: _listens(port), "the start of nginx")
+        event = b'{"type":"agent_log_entry","run_id":"r","agent_id":"a","sequence":1,"payload":{}}\n'
+        url = f"ws://127.0.0.1:{port}"
+        agentpipe = [str(Path(sys.executable).with_name("agentpipe"))]
+        subprocess.run([*agentpipe, "publish", url], input=event, env=environment, timeout=60, check=True)
+        read = [*agentpipe, "subscribe", "--no-follow", url]
+        told = subprocess.run(read, env=environment, stdout=subprocess.PIPE, timeout=60, check=True).stdout
+        assert told == event
+    finally:
+        proxy.terminate()
+        proxy.wait(20)
+        hub.stop()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as link:
+        return link.connect_ex(("127.0.0.1", port)) == 0
