@@ -6,9 +6,10 @@ before or after it has kept a commit.
 
 import queue
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
@@ -416,3 +417,52 @@ TestTwoDoors = Machine.TestCase
 TestTwoDoors.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestOneDoor = AloneMachine.TestCase
 TestOneDoor.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+
+
+@pytest.fixture
+def two() -> Iterator[tuple[list[float], Hub, Hub]]:
+    """The time, and two hubs of one store."""
+    now, shelf = [1000.0], Shelf()
+    hubs = [Hub(shelf, lambda: now[0], alone=False) for _ in range(2)]
+    yield now, *hubs
+    for hub in hubs:
+        hub.writer.close()
+
+
+def sent(hub: Hub, generation: int, *lines: bytes) -> Admitted | None:
+    """What became of *lines*, sent by one publisher over its connection with this number."""
+    found: list[Admitted | None] = []
+    hub.take(lines, found.append, Sender("p" * 16, generation))
+    hub.flush()
+    hub.hear()
+    return found[0]
+
+
+def numbered(*wanted: int) -> list[bytes]:
+    return [encode({"type": "agent_output", "run_id": "r", "agent_id": "a", "sequence": n}) for n in wanted]
+
+
+def declaring(*spans: Span) -> bytes:
+    return gap(list(spans), "throttle", run_id="r", agent_id="a", at="2026-11-20T07:00:00.000Z").line
+
+
+def test_what_was_declared_at_another_hub_is_not_declared_again(two: tuple[list[float], Hub, Hub]):
+    now, one, other = two
+    sent(one, 1, *numbered(1, 4))
+    now[0] += 3.0
+    sent(one, 1, *numbered(6))
+    sent(other, 2, declaring((2, 3), (5, 5)))
+    now[0] += 3.0  # of the two holes, only the first has waited long enough
+    one.writer.declare()
+    one.flush()
+    assert [event.type for event in one.store.shelf.log].count("gap") == 1
+
+
+def test_who_was_overtaken_by_a_gap_alone_writes_no_more(two: tuple[list[float], Hub, Hub]):
+    _, one, other = two
+    sent(one, 1, *numbered(1))
+    sent(other, 2, declaring((2, 2)))
+    late = sent(one, 1, *numbered(3))
+    assert late is not None
+    assert late.fenced
+    assert len(one.store.shelf.log) == 2
