@@ -34,9 +34,10 @@ LINE_OVERHEAD = 48
 BLOCK_OVERHEAD = 200
 
 #: Lines that are joined into one block, when they are no longer the newest. As many newest ones stay as they are, which
-#: is what followers read; a reader of a block splits it again, for each delivery of 32 KB, at 0.05 µs a line.
+#: is what followers read; a reader of a block splits it again, at 0.05 µs a line. A block with what is around its lines
+#: on the wire is one delivery (32 KB): readers that are behind meet at its end.
 SEALED_EVENTS = 256
-SEALED_BYTES = 64 * 1024
+SEALED_BYTES = 30 * 1024
 
 #: In a small window blocks are smaller, but not so small that they cost more than they save.
 LEAST_EVENTS = 32
@@ -213,7 +214,7 @@ class MemoryLog:
         # given
         self.epoch = epoch
         self._max_events = max_events
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._sealed_events = min(SEALED_EVENTS, max(LEAST_EVENTS, max_events // 16))  # so that an eighth can leave
         self._sealed_bytes = min(SEALED_BYTES, max(LEAST_BYTES, max_bytes // 16))
         # changing
@@ -244,7 +245,7 @@ class MemoryLog:
         self.bytes_kept += size + LINE_OVERHEAD * len(lines)
         if len(newest) > 2 * self._sealed_events or self._lines_bytes > 2 * self._sealed_bytes:
             self._seal()
-        if self.bytes_kept > self._max_bytes or self.head - self.oldest > self._max_events:
+        if self.bytes_kept > self.max_bytes or self.head - self.oldest > self._max_events:
             self._evict()
         return Position(self.epoch, self.head)
 
@@ -266,6 +267,22 @@ class MemoryLog:
         if sum(map(len, lines)) > limit_bytes:
             lines = lines[: fitting(lines, limit_bytes)]
         return Page(start, lines)
+
+    def sealed(self, offset: int) -> int:
+        """The last end of a block up to *offset*; 0 when there is none. Entries up to there keep their blocks."""
+        kept = self._kept
+        if offset >= kept.start:
+            return kept.start if kept.blocks else 0
+        return kept.blocks[index].start if (index := kept.block_of(offset)) >= 0 else 0
+
+    def block(self, offset: int) -> Page | None:
+        """The entries after *offset* up to the end of their block; None when they are among the newest or gone."""
+        kept = self._kept
+        if not kept.oldest <= offset < kept.start:
+            return None
+        block = kept.blocks[kept.block_of(offset)]
+        lines = block.data.split(b"\n")
+        return Page(offset, lines[offset - block.start :] if offset > block.start else lines)
 
     def find(self, event_id: str) -> bytes | None:
         """The line of the event with this id: where its number should be, else anywhere, newest first."""
@@ -347,7 +364,7 @@ class MemoryLog:
     def _evict(self) -> None:
         blocks, start, lines = self._kept
         head = self.head
-        bytes_goal = self._max_bytes - self._max_bytes // 8
+        bytes_goal = self.max_bytes - self.max_bytes // 8
         events_goal = self._max_events - self._max_events // 8
         first = 0
         while first < len(blocks) and (self.bytes_kept > bytes_goal or head - blocks[first].start > events_goal):

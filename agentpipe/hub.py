@@ -2,8 +2,9 @@
 
 The rule this module keeps: **a client is a cursor into the log.** Catching up and following are the same step: take
 what lies after the cursor, as one run of bytes, and move on. Subscriptions with the same filter, id and cursor share
-those bytes; those with the same filter share its evaluation. A client that cannot take bytes now keeps its cursor and
-nothing else.
+those bytes; those with the same filter share its evaluation. Those who are behind end their steps at the same places,
+and come to bytes that others were told before them. A client that cannot take bytes now keeps its cursor and nothing
+else.
 
 `tick` says which bytes go to whom; the shell writes them and reports with `settle` who could not take them. What lies
 before the window is asked for with `wanted` and handed in with `supply`. What is gone there is said to be gone in its
@@ -18,7 +19,7 @@ from agentpipe import wire
 from agentpipe.event import Event, encode
 from agentpipe.history import Filter, MemoryLog, Page
 from agentpipe.merge import TEXT_TYPES
-from agentpipe.reading import Manner, Reading, Step
+from agentpipe.reading import Manner, Reading, Step, Told, even
 
 __all__ = ["Cursor", "Delivery", "Hub", "Subscription"]
 
@@ -31,13 +32,13 @@ Peer = TypeVar("Peer")
 class Subscription(Generic[Peer]):
     """One subscription of one client; *peer* is the shell's own handle and is not looked at here."""
 
-    __slots__ = ("cursor", "manner", "peer", "position", "scanned")
+    __slots__ = ("cursor", "family", "peer", "position", "scanned")
 
-    def __init__(self, peer: Peer, manner: Manner) -> None:
+    def __init__(self, peer: Peer, family: "_Family[Peer]") -> None:
         # given
         self.peer = peer
         # changing
-        self.manner = manner  # replaced by an equal one
+        self.family = family  # replaced by one of the same manner
         self.cursor: Cursor[Peer] | None = None  # None while blocked
         self.position = 0
         self.scanned = 0
@@ -99,6 +100,7 @@ class Hub(Generic[Peer]):
         self._blocked: set[Subscription[Peer]] = set()
         self._wanted: list[Cursor[Peer]] = []
         self._reading = Reading(window)
+        self._told = Told(window.max_bytes // 4)
         self._oldest = oldest or 0
         self._paced = False  # whether anybody had a rate so far
         self._hurried = 0  # the offset of the newest entry that is no text: those over their rate wait less for it
@@ -121,7 +123,7 @@ class Hub(Generic[Peer]):
         """
         manner = Manner(wanted, encode(own_id), accumulate or max_rate is not None, max_rate)
         self._paced = self._paced or max_rate is not None
-        subscription = Subscription(peer, manner)
+        subscription = Subscription(peer, self._families.get(manner) or _Family(manner, {}))
         self._place(subscription, offset, offset)
         return subscription
 
@@ -134,7 +136,8 @@ class Hub(Generic[Peer]):
         subscription.cursor = None
         cursor.members.pop(subscription, None)
         if not cursor.members:
-            self._drop(cursor)
+            self._lift(cursor)
+            self._end(cursor.family)
 
     @property
     def blocked(self) -> Sequence[Subscription[Peer]]:
@@ -179,11 +182,14 @@ class Hub(Generic[Peer]):
         """One step of every cursor that is behind: what goes to whom. Each delivery is to be settled."""
         self._now = now
         head = self._window.head
-        steps: dict[tuple[Filter, bool, int], Step] = {}
+        shared: dict[tuple[Filter, bool], dict[int, Step]] = {}
         deliveries: list[Delivery[Peer]] = []
         for family in tuple(self._families.values()):
+            steps: dict[int, Step] | None = None
             for cursor in tuple(family.cursors.values()):
                 if cursor.scanned < head and not cursor.asked and (not cursor.due or self._turn(cursor) <= now):
+                    if steps is None:
+                        steps = shared.setdefault((family.manner.filter, family.manner.accumulate), {})
                     self._advance(cursor, steps, deliveries)
         return deliveries
 
@@ -213,10 +219,8 @@ class Hub(Generic[Peer]):
         cursor = delivery.cursor
         for subscription in blocked:
             self._block(subscription, cursor)
-        self._drop(cursor)
-        if cursor.members:
-            cursor.page = delivery.rest
-            self._move(cursor, delivery.position, delivery.scanned)
+        cursor.page = delivery.rest
+        self._move(cursor, delivery.position, delivery.scanned)
 
     def positions(self) -> list[Delivery[Peer]]:
         """Empty ``events`` for cursors whose filter skipped everything for a while, so that positions advance."""
@@ -242,6 +246,8 @@ class Hub(Generic[Peer]):
         cursor.asked = False
         if page.next <= cursor.scanned:
             page = Page(self._window.oldest, ())
+        if page.next < self._window.oldest:
+            page = even(page)
         told = self._window.head - page.start  # what is committed but not announced yet comes through the window
         cursor.page = page if len(page.lines) <= told else Page(page.start, page.lines[: max(0, told)])
 
@@ -251,13 +257,16 @@ class Hub(Generic[Peer]):
         """When *cursor* moves on."""
         return cursor.due if cursor.scanned >= self._hurried else cursor.latest
 
-    def _advance(
-        self, cursor: Cursor[Peer], steps: dict[tuple[Filter, bool, int], Step], deliveries: list[Delivery[Peer]]
-    ) -> None:
+    def _advance(self, cursor: Cursor[Peer], steps: dict[int, Step], deliveries: list[Delivery[Peer]]) -> None:
         start = cursor.scanned
         page = cursor.page
         if start < self.oldest:
             deliveries.append(_gone(cursor, self.oldest, None))
+            return
+        manner = cursor.family.manner
+        told = self._told.find(manner, cursor.position, start)
+        if told is not None:
+            deliveries.append(Delivery(cursor, *told, page))
             return
         inside = start >= self._window.oldest
         if not inside and page is not None and page.start > start:
@@ -268,17 +277,17 @@ class Hub(Generic[Peer]):
             cursor.page = None
             self._wanted.append(cursor)
             return
-        manner = cursor.family.manner
-        key = (manner.filter, manner.accumulate, start)
-        step = steps.get(key)
+        step = steps.get(start)
         if step is None:
-            step = steps[key] = self._reading.step(manner, start, None if inside else page)
+            step = steps[start] = self._reading.step(manner, start, None if inside else page)
         if step.packs:
-            deliveries.append(_delivery(cursor, step))
+            delivery = _delivery(cursor, step)
+            deliveries.append(delivery)
             if manner.max_rate is not None:
                 self._pace(cursor, manner.max_rate, step)
+            elif step.scanned < self._window.head:
+                self._told.keep(manner, cursor.position, start, (delivery.data, delivery.position, delivery.scanned))
         else:
-            self._drop(cursor)
             cursor.page = step.rest
             self._move(cursor, cursor.position, step.scanned)
 
@@ -289,11 +298,9 @@ class Hub(Generic[Peer]):
         cursor.due, cursor.latest = self._now + wait, self._now + min(wait, HURRY_S)
 
     def _place(self, subscription: Subscription[Peer], position: int, scanned: int) -> None:
-        manner = subscription.manner
-        family = self._families.get(manner)
-        if family is None:
-            family = self._families[manner] = _Family(manner, {})
-        subscription.manner = family.manner  # one for all, however many there are
+        family = subscription.family
+        if not family.cursors:  # it had ended, and there may be another one
+            family = subscription.family = self._families.setdefault(family.manner, family)
         cursor = family.cursors.get((position, scanned))
         if cursor is None:
             cursor = family.cursors[position, scanned] = Cursor(family, position, scanned, {})
@@ -307,26 +314,30 @@ class Hub(Generic[Peer]):
             self._blocked.add(subscription)
 
     def _move(self, cursor: Cursor[Peer], position: int, scanned: int) -> None:
-        """Put *cursor* at its new place; it joins those who are there already."""
+        """Put *cursor* at its new place; it joins those who are there already. One without members ends."""
+        self._lift(cursor)
+        if not cursor.members:
+            self._end(cursor.family)
+            return
         cursor.position, cursor.scanned = position, scanned
         if cursor.page is not None and not cursor.page.start <= scanned < cursor.page.next:
             cursor.page = None
-        family = cursor.family
-        self._families.setdefault(family.manner, family)
-        there = family.cursors.setdefault((position, scanned), cursor)
+        there = cursor.family.cursors.setdefault((position, scanned), cursor)
         if there is cursor:
             return
         there.members.update(cursor.members)
         for subscription in cursor.members:
             subscription.cursor = there
 
-    def _drop(self, cursor: Cursor[Peer]) -> None:
-        family = cursor.family
+    def _lift(self, cursor: Cursor[Peer]) -> None:
+        """Take *cursor* from its place."""
         key = (cursor.position, cursor.scanned)
-        if family.cursors.get(key) is cursor:
-            del family.cursors[key]
-        if not family.cursors:
-            self._families.pop(family.manner, None)
+        if cursor.family.cursors.get(key) is cursor:
+            del cursor.family.cursors[key]
+
+    def _end(self, family: _Family[Peer]) -> None:
+        if not family.cursors and self._families.get(family.manner) is family:
+            del self._families[family.manner]
 
 
 def _delivery(cursor: Cursor[Peer], step: Step) -> Delivery[Peer]:

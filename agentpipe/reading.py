@@ -1,12 +1,14 @@
 """What one kind of subscription finds after one offset, as messages; no positions of readers, no sockets.
 
 The rule this module keeps: **the same bytes for all.** Nothing in a `Step` depends on who reads; what lies in the
-window is found there, what lies before it in the page that is handed in.
+window is found there, what lies before it in the page that is handed in. A step that does not reach the end of the log
+ends where others end, wherever it began: those who are behind at many places are at few after it.
 """
 
 import dataclasses
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import accumulate, chain
 from typing import NamedTuple
 
 from agentpipe import wire
@@ -14,10 +16,17 @@ from agentpipe.accumulate import portion
 from agentpipe.event import Event, peek_lines
 from agentpipe.history import EVERYTHING, Filter, MemoryLog, Page
 
-__all__ = ["DELIVERY_BYTES", "Manner", "Reading", "Step"]
+__all__ = ["DELIVERY_BYTES", "Manner", "Reading", "Step", "Told", "even"]
 
 #: One delivery is at most about this much, so that a client that stalls just then costs no more than that.
 DELIVERY_BYTES = 32 * 1024
+
+#: A page of the store is told in parts of this much, counted from its beginning; the envelopes come on top.
+PART_BYTES = 30 * 1024
+
+#: What was told to one who is behind is kept for the others, up to this and a quarter of the window: five hundred that
+#: are cut together come back over some seconds, in which thousands of events are published.
+TOLD_BYTES = 4 << 20
 
 #: What one step reads on: as many small events as a delivery can hold.
 STEP_EVENTS = 500
@@ -102,17 +111,64 @@ class Reading:
             yield from wire.pack(part, wanted.pick(self._heads(part)), limit_bytes=DELIVERY_BYTES)
 
     def _read(self, start: int, page: Page | None, manner: Manner) -> Page:
-        if page is None:
-            some_go = manner.accumulate or not manner.filter.everything
-            return self._window.since(start, STEP_EVENTS, (4 if some_go else 1) * DELIVERY_BYTES)
-        skipped = start - page.start
-        return Page(start, page.lines[skipped : skipped + STEP_EVENTS])
+        some_go = manner.accumulate or not manner.filter.everything
+        if page is not None:
+            first = start - page.start
+            return Page(start, page.lines[first : _part(page, first, 4 if some_go else 1)])
+        if not some_go:
+            return self._window.block(start) or self._window.since(start, STEP_EVENTS, DELIVERY_BYTES)
+        found = self._window.since(start, STEP_EVENTS, 4 * DELIVERY_BYTES)
+        end = self._window.sealed(found.next)
+        return Page(start, found.lines[: end - start]) if start < end and found.next < self._window.head else found
 
     def _heads(self, page: Page) -> Sequence[Event]:
         first = page.start - self._fresh_start
         if first >= 0 and page.next <= self._fresh_start + len(self._fresh):
             return self._fresh[first : first + len(page.lines)]
         return peek_lines(page.lines)[0]
+
+
+class Told:
+    """What was told to those who are behind, so that others who come to the same place are told the same bytes. The
+    first that came are the first to go.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        # given
+        self._limit_bytes = min(limit_bytes, TOLD_BYTES)
+        # changing
+        self._kept: dict[tuple[int, int], dict[Manner, tuple[bytes, int, int]]] = {}
+        self._bytes = 0
+
+    def find(self, manner: Manner, position: int, scanned: int) -> tuple[bytes, int, int] | None:
+        """The bytes for readers at this place, and the place they are at afterwards."""
+        here = self._kept.get((position, scanned))
+        return here.get(manner) if here is not None else None
+
+    def keep(self, manner: Manner, position: int, scanned: int, told: tuple[bytes, int, int]) -> None:
+        """Remember what `find` has not found."""
+        if len(told[0]) > 2 * DELIVERY_BYTES:
+            return  # one large event would push out what many share
+        self._kept.setdefault((position, scanned), {})[manner] = told
+        self._bytes += len(told[0])
+        while self._bytes > self._limit_bytes:
+            gone = self._kept.pop(next(iter(self._kept)))
+            self._bytes -= sum([len(data) for data, _, _ in gone.values()])
+
+
+def even(page: Page) -> Page:
+    """A page of the store cut at a round offset, so that those who read from other places come to the same one."""
+    if not page.lines:
+        return page
+    size = 1 << (len(page.lines).bit_length() - 1)  # at most the page, so that there is something left
+    return Page(page.start, page.lines[: page.next // size * size - page.start])
+
+
+def _part(page: Page, first: int, parts: int) -> int:
+    """The index after the line *first* of *page* at which one step ends: after so many parts of the page."""
+    sizes = list(accumulate(map(len, page.lines[: first + parts * STEP_EVENTS]), initial=0))
+    edge = (sizes[first] // PART_BYTES + parts) * PART_BYTES
+    return max(first + 1, bisect_left(sizes, edge, first))
 
 
 def _accumulated(page: Page, heads: Sequence[Event], picked: Sequence[int]) -> Iterator[wire.Pack]:

@@ -14,7 +14,7 @@ from agentpipe.event import Event, encode, peek
 from agentpipe.history import EVERYTHING, Filter, MemoryLog, Page
 from agentpipe.holes import numbers
 from agentpipe.hub import Delivery, Hub, Subscription
-from agentpipe.reading import DELIVERY_BYTES
+from agentpipe.reading import DELIVERY_BYTES, Manner, Told, even
 
 RUNS = "abc"
 
@@ -118,6 +118,56 @@ def test_catching_up_and_following_are_the_same_step():
     assert follower.events == late.events
     hub.announce([made("a", 61)])
     assert len(hub.tick()) == 1  # they have met and share a cursor now
+
+
+def test_those_who_are_behind_at_many_places_meet():
+    hub = hub_of()
+    hub.announce([made("a", number, 100) for number in range(1, 4001)])
+    readers = [joined(hub, offset=7 * place)[0] for place in range(100)]
+    deliveries = hub.tick()
+    assert len(deliveries) == 100
+    deliver(hub, deliveries)
+    assert len(hub.tick()) <= 5  # 700 events are a few deliveries
+    drain(hub)
+    for place, reader in enumerate(readers):
+        assert [event["sequence"] for event in reader.events] == list(range(7 * place + 1, 4001))
+
+
+def test_one_who_comes_later_is_told_the_same_bytes():
+    hub = hub_of()
+    hub.announce([made("a", number, 100) for number in range(1, 4001)])
+    told = []
+    for _ in range(2):
+        reader, subscription = joined(hub)
+        (delivery,) = hub.tick()
+        told.append(delivery.data)
+        deliver(hub, [delivery])
+        drain(hub)
+        assert len(reader.events) == 4000
+        hub.leave(subscription)
+    assert told[0] is told[1]
+    other = Reader(0)
+    hub.join(other, 1, Filter(runs=frozenset("a")), 0)
+    drain(hub)
+    assert len(other.events) == 4000
+
+
+def test_what_was_told_is_forgotten_when_it_is_much():
+    told = Told(100_000)
+    manner = Manner(EVERYTHING, b"1", False, None)
+    for place in range(100):
+        told.keep(manner, place, place, (bytes(10_000), place + 1, place + 1))
+    assert [told.find(manner, place, place) is not None for place in range(100)] == [False] * 90 + [True] * 10
+    told.keep(manner, 200, 200, (bytes(1_000_000), 201, 201))
+    assert told.find(manner, 200, 200) is None
+
+
+def test_pages_of_the_store_end_where_others_end():
+    lines = [made("a", number, 100).line for number in range(1, 3001)]
+    ends = {even(Page(start, lines[start : start + 1000])).next for start in range(0, 500, 7)}
+    assert ends == {512, 1024}
+    assert even(Page(7, lines[7:8])).next == 8
+    assert even(Page(7, ())).next == 7
 
 
 def test_a_subscription_is_told_by_its_own_id():
