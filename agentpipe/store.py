@@ -49,9 +49,9 @@ class Standing(NamedTuple):
 @dataclasses.dataclass(frozen=True, slots=True)
 class Commit:
     """What is stored together. ``before`` is, for every run in it, the standing that the door went by, all of it: also
-    a commit that adds no number changes what is open, and who may write. ``after`` is that of each from now on. ``ids`` are the events' ids that tell them apart from repeats where no number
-    does; none of them may be known. ``stamp`` is unique: a commit that is tried again after an unknown outcome is
-    recognised by it.
+    a commit that adds no number changes what is open, and who may write. ``after`` is that of each from now on. ``ids``
+    are the events' ids that tell them apart from repeats where no number does; none of them may be known. ``stamp`` is
+    unique: a commit that is tried again after an unknown outcome is recognised by it.
     """
 
     events: Sequence[Event]

@@ -33,7 +33,7 @@ def event(run: str, number: int) -> Event:
 
 def put(log: SqliteLog, run: str, last: int, count: int, now: float) -> None:
     events = [event(run, number) for number in range(last + 1, last + count + 1)]
-    log.append(Commit(events, {run: last}, {run: Standing(last + count)}, ()), now)
+    log.append(Commit(events, {run: Standing(last)}, {run: Standing(last + count)}, ()), now)
 
 
 @functools.cache

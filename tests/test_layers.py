@@ -47,6 +47,7 @@ ROWS = (
         (
             "accumulate",
             "admission",
+            "blocks",
             "client_frame",
             "content",
             "embedded",

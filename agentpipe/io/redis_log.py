@@ -17,15 +17,16 @@ import contextlib
 import secrets
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
+from agentpipe.blocks import BLOCK_BYTES, aliases, divided
 from agentpipe.errors import OutputError
 from agentpipe.event import Event
-from agentpipe.history import Page, fitting
+from agentpipe.history import Page
 from agentpipe.io.redis_health import look, server_id
 from agentpipe.io.redis_link import COMMAND_S, NO_MEMORY, Address, Client, Session, evaluate
-from agentpipe.io.redis_reader import BLOCK_BYTES, BLOCK_EVENTS, RedisReader
+from agentpipe.io.redis_reader import RedisReader
 from agentpipe.io.redis_retention import Keeper, Retention
 from agentpipe.io.redis_scripts import APPEND, FOUND, PROVE, RENEW, SAVE_STATE
 from agentpipe.store import Commit, ContinuityLost, Standing, StoreConflict
@@ -267,7 +268,7 @@ class RedisLog:
 
     def _asked(self, commit: Commit, stamp: str, at: float) -> tuple[list[str], list[Any]]:
         """The keys and values of `APPEND`."""
-        blocks = list(_blocks(commit.events))
+        blocks = [block.events for block in divided(commit.events, 1)]
         keys = [self._meta, self._log, self._runs, self._ids, self.address.key(f"node:{self._node}")]
         keys += [self.address.key(f"run:{run_id}") for run_id in commit.before]
         values: list[Any] = [
@@ -285,9 +286,8 @@ class RedisLog:
             values.append(len(lows))
             for run_id, low in lows.items():
                 values += (places[run_id], low)
-            aliases = _aliases(events)
-            values.append(len(aliases))
-            values += aliases
+            named = aliases(events)
+            values += (len(named), *named)
         return keys, values
 
 
@@ -298,16 +298,6 @@ def _kept(standing: Standing) -> bytes:
 def _standing(value: bytes) -> Standing:
     last, _, rest = value.partition(b" ")
     return Standing.of(int(last or 0), rest)
-
-
-def _blocks(events: Sequence[Event]) -> Iterator[Sequence[Event]]:
-    """Divide what is committed together; an event larger than a block is one alone."""
-    start = 0
-    while start < len(events):
-        lines = [event.line for event in events[start : start + BLOCK_EVENTS]]
-        end = start + fitting(lines, BLOCK_BYTES)
-        yield events[start:end]
-        start = end
 
 
 def _lows(events: Iterable[Event], reached: dict[str, int]) -> Mapping[str, int]:
@@ -323,12 +313,3 @@ def _lows(events: Iterable[Event], reached: dict[str, int]) -> Mapping[str, int]
         if event.type != "gap" and (event.sequence or 0) > reached.get(run_id, 0):
             reached[run_id] = event.sequence or 0
     return lows
-
-
-def _aliases(events: Iterable[Event]) -> list[str]:
-    """The ids that do not say where their event is, and those of all gaps, which are told apart by nothing else."""
-    return [
-        event.identity
-        for event in events
-        if event.type == "gap" or (event.event_id is not None and event.event_id != f"{event.run_id}:{event.sequence}")
-    ]

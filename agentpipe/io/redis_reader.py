@@ -17,17 +17,10 @@ from agentpipe.io.redis_link import FAILED, LOST, Address, Client, evaluate, fai
 from agentpipe.io.redis_retention import Kept, read_remains
 from agentpipe.io.redis_scripts import PAGE, PLACE
 
-__all__ = ["BLOCK_BYTES", "BLOCK_EVENTS", "Block", "RedisReader"]
-
-#: A block holds at most this much, so that reading one event does not read megabytes.
-BLOCK_EVENTS = 500
-BLOCK_BYTES = 256 * 1024
+__all__ = ["RedisReader"]
 
 #: Blocks in one answer of Redis: 2 MB, unless events are larger than a block.
 BLOCKS_READ = 8
-
-#: The offset of a block's first entry, and its lines.
-Block = tuple[int, list[bytes]]
 
 T = TypeVar("T")
 
@@ -170,7 +163,8 @@ class RedisReader:
                 yield place, self._heads(place)
             place += 1
 
-    def _blocks_backward(self) -> Iterator[Block]:
+    def _blocks_backward(self) -> Iterator[tuple[int, list[bytes]]]:
+        """The offset of each block's first entry, and its lines; the newest first."""
         place = "+"
         while found := self._ask(
             lambda client, place=place: client.xrevrange(self._log, place, "-", count=BLOCKS_READ)  # type: ignore[misc]

@@ -6,36 +6,13 @@ else is there.
 """
 
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from agentpipe.errors import OutputError
 from agentpipe.event import Event, peek_lines
-from agentpipe.history import fitting
 
-__all__ = [
-    "BLOCK_BYTES",
-    "BLOCK_EVENTS",
-    "Block",
-    "Take",
-    "aliases",
-    "divided",
-    "joined",
-    "parts_of",
-    "present",
-    "read_lines",
-]
-
-#: A block holds at most this much, so that reading one event does not read megabytes.
-BLOCK_EVENTS = 500
-BLOCK_BYTES = 256 * 1024
-
-
-class Block(NamedTuple):
-    """Consecutive entries of one transaction; ``first`` is the offset of the first one."""
-
-    first: int
-    events: Sequence[Event]
+__all__ = ["Take", "joined", "parts_of", "present", "read_lines"]
 
 
 class Take(NamedTuple):
@@ -45,16 +22,6 @@ class Take(NamedTuple):
     high: int
     entries: int
     size_bytes: int
-
-
-def divided(events: Sequence[Event], first: int) -> Iterator[Block]:
-    """Divide what is committed together; an event larger than a block is one alone."""
-    start = 0
-    while start < len(events):
-        lines = [event.line for event in events[start : start + BLOCK_EVENTS]]
-        end = start + fitting(lines, BLOCK_BYTES)
-        yield Block(first + start, events[start:end])
-        start = end
 
 
 def joined(lines: Sequence[bytes]) -> tuple[int, bytes, int]:
@@ -114,12 +81,3 @@ def parts_of(events: Iterable[Event]) -> dict[str, Take]:
         size = take.size_bytes + sum([len(event.line) for event in found])
         takes[run_id] = take._replace(entries=take.entries + len(found), size_bytes=size)
     return takes
-
-
-def aliases(events: Iterable[Event]) -> list[str]:
-    """The ids that do not say where their event is, and those of all gaps, which are told apart by nothing else."""
-    return [
-        event.identity
-        for event in events
-        if event.type == "gap" or (event.event_id is not None and event.event_id != f"{event.run_id}:{event.sequence}")
-    ]

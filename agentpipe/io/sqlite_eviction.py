@@ -14,10 +14,11 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from agentpipe.blocks import aliases
 from agentpipe.errors import OutputError
 from agentpipe.event import TERMINAL_TYPES, Event, gap, timestamp
 from agentpipe.holes import CROWDED, Span, numbers, tidied
-from agentpipe.io.sqlite_blocks import aliases, joined, parts_of, present, read_lines
+from agentpipe.io.sqlite_blocks import joined, parts_of, present, read_lines
 from agentpipe.io.sqlite_file import is_damage
 from agentpipe.missing import declared_by
 

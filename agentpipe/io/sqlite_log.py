@@ -16,9 +16,10 @@ import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Mapping
 
+from agentpipe.blocks import Block, aliases, divided
 from agentpipe.errors import OutputError
 from agentpipe.event import encode, timestamp
-from agentpipe.io.sqlite_blocks import Block, aliases, divided, joined, parts_of
+from agentpipe.io.sqlite_blocks import joined, parts_of
 from agentpipe.io.sqlite_file import Transaction, is_damage, locked, note, prepare, problem
 from agentpipe.io.sqlite_holdings import Held, Holdings
 from agentpipe.io.sqlite_reader import SqliteReader

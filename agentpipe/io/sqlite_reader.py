@@ -10,9 +10,10 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from agentpipe.blocks import BLOCK_BYTES
 from agentpipe.event import peek_lines
 from agentpipe.history import SLICE_BYTES, Filter, OfRun, Page, Slice, fitting
-from agentpipe.io.sqlite_blocks import BLOCK_BYTES, present, read_lines
+from agentpipe.io.sqlite_blocks import present, read_lines
 from agentpipe.io.sqlite_file import connect, problem
 
 __all__ = ["SqliteReader"]

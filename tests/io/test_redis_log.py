@@ -129,7 +129,7 @@ def test_a_commit_whose_answer_was_lost_is_stored_once(server: RedisProcess, ope
 
 
 def append_blindly(log: redis_log.RedisLog, events: list[Event]) -> int:
-    return log.append(Commit(events, {"r": 0}, {"r": Standing(len(events))}, (), "stamp"), 1.0)
+    return log.append(Commit(events, {"r": Standing()}, {"r": Standing(len(events))}, (), "stamp"), 1.0)
 
 
 def test_a_stamp_is_no_right_to_be_stored_once_another_came_in_between(server: RedisProcess, opened: Open):
@@ -149,7 +149,7 @@ def test_nothing_is_lost_when_redis_is_killed_and_started_again(own: RedisProces
     with pytest.raises(OutputError):
         other.follow(1, 1 << 20, 0.01)
     with ThreadPoolExecutor() as threads:
-        storing = threads.submit(log.append, Commit([made("r", 2)], {"r": 1}, {"r": Standing(2)}, ()), 1.0)
+        storing = threads.submit(log.append, Commit([made("r", 2)], {"r": Standing(1)}, {"r": Standing(2)}, ()), 1.0)
         own.start()
         assert storing.result(PATIENCE_S) == 2
     assert until(lambda: caught(other, 1), "an answer") == [made("r", 2).line]
@@ -238,7 +238,7 @@ def test_who_has_seen_a_log_that_was_emptied_says_so(server: RedisProcess, opene
     assert (again.epoch != one.epoch, again.head) == (True, 0)
     append(again, [made("r", 1), made("r", 2), made("r", 3)])
     with pytest.raises(ContinuityLost, match="replaced"):
-        one.append(Commit([made("r", 3)], {"r": 2}, {"r": Standing(3)}, ()), 1.0)
+        one.append(Commit([made("r", 3)], {"r": Standing(2)}, {"r": Standing(3)}, ()), 1.0)
     with pytest.raises(ContinuityLost, match="replaced"):
         one.follow(2, 1 << 20, 0.05)
     with pytest.raises(OutputError, match="replaced"):
@@ -278,7 +278,7 @@ def raw_info(server: RedisProcess) -> bytes:
 
 
 def append_next(log: redis_log.RedisLog, last: int) -> int:
-    return log.append(Commit([made("r", last + 1)], {"r": last}, {"r": Standing(last + 1)}, ()), 1.0)
+    return log.append(Commit([made("r", last + 1)], {"r": Standing(last)}, {"r": Standing(last + 1)}, ()), 1.0)
 
 
 @pytest.mark.parametrize("how", ["killed", "demoted", "lagged"])
@@ -480,7 +480,13 @@ def test_a_redis_without_memory_is_an_error_of_one_line_and_nothing_is_stored(ow
     own.ask("CONFIG", "SET", "maxmemory", "1mb")
     with pytest.raises(OutputError, match="no memory left"):
         log.append(
-            Commit([made("r", 2), made("s", 1)], {"r": Standing(1), "s": Standing()}, {"r": Standing(2), "s": Standing(1)}, ()), 1.0
+            Commit(
+                [made("r", 2), made("s", 1)],
+                {"r": Standing(1), "s": Standing()},
+                {"r": Standing(2), "s": Standing(1)},
+                (),
+            ),
+            1.0,
         )
     with pytest.raises(OutputError, match="no memory left"):
         log.save_state(1, b"x")

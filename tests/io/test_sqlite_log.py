@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agentpipe.blocks import BLOCK_BYTES, BLOCK_EVENTS
 from agentpipe.errors import OutputError
 from agentpipe.event import Event, encode, gap, peek
 from agentpipe.history import EVERYTHING, Filter, OfRun
-from agentpipe.io.sqlite_blocks import BLOCK_BYTES, BLOCK_EVENTS
 from agentpipe.io.sqlite_log import SqliteLog
 from agentpipe.io.sqlite_reader import SqliteReader
 from agentpipe.missing import Account
@@ -324,7 +324,9 @@ def test_who_believes_something_else_than_is_stored_changes_nothing_and_hears_th
     append(log, [made("a", 5), made("b", 1)])
     append(log, [made("a", 0, event_id="mine")])
     head = log.head
-    stale = Commit([made("a", 4), made("c", 1)], {"a": 3, "c": 0}, {"a": Standing(4), "c": Standing(1)}, ())
+    stale = Commit(
+        [made("a", 4), made("c", 1)], {"a": Standing(3), "c": Standing()}, {"a": Standing(4), "c": Standing(1)}, ()
+    )
     with pytest.raises(StoreConflict) as raised:
         log.append(stale, 1.0)
     assert raised.value.standings == {"a": log.standings(["a"])["a"], "c": Standing()}
@@ -333,7 +335,7 @@ def test_who_believes_something_else_than_is_stored_changes_nothing_and_hears_th
         log.append(repeated, 1.0)
     assert list(raised.value.known) == ["mine"]
     with pytest.raises(StoreConflict):
-        log.append(Commit([made("d", 8)], {"d": 7}, {"d": Standing(8)}, ()), 1.0)
+        log.append(Commit([made("d", 8)], {"d": Standing(7)}, {"d": Standing(8)}, ()), 1.0)
     assert log.head == head
     assert append(log, [made("b", 2), made("c", 1)]) == head + 2
 
@@ -341,7 +343,7 @@ def test_who_believes_something_else_than_is_stored_changes_nothing_and_hears_th
 def test_a_standing_is_there_after_a_restart(path: str):
     standing = Standing(9, Account(1.5, "a", "w", ((2, 4),), ()), Sender("p" * 16, 3))
     first = SqliteLog(path)
-    first.append(Commit([made("r", 1), made("r", 9)], {"r": 0}, {"r": standing}, ()), 1.0)
+    first.append(Commit([made("r", 1), made("r", 9)], {"r": Standing()}, {"r": standing}, ()), 1.0)
     first.close()
     again = SqliteLog(path)
     assert again.standings() == again.standings({"r", "other"}) == {"r": standing}

@@ -87,7 +87,9 @@ def test_who_believes_something_else_than_is_stored_changes_nothing_and_hears_th
     append(store, [made("a", 5), made("b", 1)])
     append(store, [made("a", 0, event_id="mine")])
     head = store.head
-    stale = Commit([made("a", 4), made("c", 1)], {"a": Standing(3), "c": Standing()}, {"a": Standing(4), "c": Standing(1)}, ())
+    stale = Commit(
+        [made("a", 4), made("c", 1)], {"a": Standing(3), "c": Standing()}, {"a": Standing(4), "c": Standing(1)}, ()
+    )
     with pytest.raises(StoreConflict) as raised:
         store.append(stale, 1.0)
     assert raised.value.standings == {"a": store.standings(["a"])["a"], "c": Standing()}
@@ -106,7 +108,7 @@ def test_who_believes_something_else_than_is_stored_changes_nothing_and_hears_th
     ("account", "sender"),
     [
         (None, None),
-        (Account(1.5, "\u00e4\"\n", None, ((2, 4),), ()), None),
+        (Account(1.5, '\u00e4"\n', None, ((2, 4),), ()), None),
         (Account(0.1 + 0.2, "a", "w", ((2, 4), (6, 6)), ((9, 2**63),)), Sender("p" * 16, 1)),
         (None, Sender("q" * 16, 1)),
         (None, Sender("p" * 16, 2)),

@@ -80,11 +80,11 @@ class Writers:
 
     def commit(self) -> Commit:
         """The next commit, as the door would make it."""
-        before: dict[str, int] = {}
+        before: dict[str, Standing] = {}
         made = []
         for _ in range(self._dice.randint(1, 60)):
             run = self._dice.choice([run for run in self._lasts if run not in self._ended])
-            before.setdefault(run, self._lasts[run])
+            before.setdefault(run, Standing(self._lasts[run]))
             self._lasts[run] += 1
             made.append(self._event(run, self._lasts[run]))
         self.events += made
