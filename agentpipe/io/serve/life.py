@@ -90,7 +90,7 @@ class Life:
         )
         log = past.log or window
         hub: Hub[Connection] = Hub(window, oldest=past.oldest)
-        feed = Feed(hub, past.log, clock, patience_s=feeding.PATIENCE_S)
+        feed = Feed(hub, past.told, clock, patience_s=feeding.PATIENCE_S)
         intake = Intake(hub, feed, past.runs, past.store, clock, shared=past.shared is not None, say=say)
         service = Service(
             hub=hub, feed=feed, intake=intake, runs=past.runs, log=log, guard=guard, clock=clock,
@@ -131,16 +131,19 @@ class Life:
             await self._tail.close()
         await self.service.close(code)
         await self._runner.cleanup()
-        if self._past.log is not None:
-            self._past.log.close()
+        self._past.let_go()
 
 
 class _Past(NamedTuple):
-    """What the store said: ``runs`` are reduced up to ``offset``. Without a store the window is all there is."""
+    """What the store said: ``runs`` are reduced up to ``offset``. Without a store the window is all there is.
+
+    ``log`` answers questions; ``told`` is read for subscribers, who shall not wait for somebody's search.
+    """
 
     store: Store | None
     shared: SharedStore | None
     log: Reader | None
+    told: Reader | None
     runs: Runs
     epoch: str
     oldest: int | None
@@ -148,22 +151,28 @@ class _Past(NamedTuple):
 
     def close(self) -> None:
         """Let go of the store, which nobody has begun to use."""
-        if self.store is not None and self.log is not None:
-            self.log.close()
+        self.let_go()
+        if self.store is not None:
             self.store.close()
+
+    def let_go(self) -> None:
+        """Close what was opened for reading."""
+        for reader in (self.log, self.told):
+            if reader is not None:
+                reader.close()
 
 
 def _read(options: "ServeOptions", clock: Clock, say: Callable[[str], None]) -> _Past:
     runs = Runs()
     if options.store == "memory":
-        return _Past(None, None, None, runs, secrets.token_hex(8), None, 0)
+        return _Past(None, None, None, None, runs, secrets.token_hex(8), None, 0)
     shared = _shared(options, say) if "://" in (options.store or "") else None
     store: Store = shared or _file(options, say)
     try:
         _retain(store, clock)
         log = store.reader()
         offset = _recall(runs, store, log, clock)
-        return _Past(store, shared, log, runs, store.epoch, store.oldest, offset)
+        return _Past(store, shared, log, store.reader(), runs, store.epoch, store.oldest, offset)
     except BaseException:
         store.close()
         raise
