@@ -30,6 +30,10 @@ PATIENCE_S = 60.0
 #: Between a wave's end and the next: everybody hears events on the connection that will be cut.
 PAUSE_S = 0.2
 
+#: What the kernel holds for a client that does not read. The system's own bound is tens of megabytes a socket, and five
+#: hundred times that is more than it gives to all sockets together: it would drop what comes, for everybody.
+RECEIVE_BYTES = 128 * 1024
+
 BATCH = 20
 
 _PLACES = re.compile(rb'\{"type":"events","id":1,"prev":(\d+),"pos":(\d+)')
@@ -327,6 +331,7 @@ class _Crowd:
     def _connect(self, client: _Client) -> None:
         client.decoder, client.sent = Decoder(), False
         client.link = socket.socket()
+        client.link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
         client.link.setblocking(False)
         client.link.connect_ex(("127.0.0.1", self._port))
         self._by_fd[client.link.fileno()] = client
