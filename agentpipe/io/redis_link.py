@@ -47,6 +47,9 @@ FAILED = (redis.RedisError,)
 DENIED = (redis.ResponseError,)
 NO_MEMORY = (redis.OutOfMemoryError,)
 
+#: What is raised when the other side does not speak as a Redis does.
+FOREIGN = (redis.InvalidResponse,)
+
 #: Those of LOST that another attempt will not change.
 REFUSED = (redis.AuthenticationError, redis.exceptions.AuthorizationError)
 
@@ -73,6 +76,7 @@ class Client(Protocol):
     def hset(self, key: str, field: str, value: Argument) -> Any: ...
     def info(self, section: str) -> Any: ...
     def pipeline(self, *, transaction: bool) -> Any: ...
+    def time(self) -> tuple[int, int]: ...
     def set(self, key: str, value: Argument, *, ex: int, nx: bool = False) -> Any: ...
     def xrange(self, key: str, first: str = "-", last: str = "+", *, count: int | None = None) -> Any: ...
     def xrevrange(self, key: str, last: str = "+", first: str = "-", *, count: int | None = None) -> Any: ...
@@ -107,7 +111,7 @@ class Address:
             query = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
             prefix, replicas = query.pop("prefix", "agentpipe"), int(query.pop("replicas", "0"))
             tls = {name: query.pop(name) for name in tuple(query) if parts.scheme == "rediss" and name in TLS}
-            if query or not parts.netloc or replicas < 0 or not prefix or set(prefix) & set("{}"):
+            if query or parts.fragment or not parts.netloc or replicas < 0 or not prefix or set(prefix) & set("{}"):
                 raise ValueError
             where = parts.netloc.rpartition("@")[2]
             shown = urlunsplit((parts.scheme, where, parts.path, "", ""))
@@ -169,13 +173,13 @@ class Session:
         while True:
             try:
                 found = work(self._client or self._connected())
-            except LOST as error:
-                self.close()
-                self.reachable = False
-                if isinstance(error, REFUSED) or time.monotonic() + pause_s > limit:
+            except (*LOST, *FAILED) as error:
+                passes = _passes(error)
+                if passes or not isinstance(error, DENIED):
+                    self.close()  # a client that goes on would connect anew by itself
+                    self.reachable = False
+                if not passes or time.monotonic() + pause_s > limit:
                     raise failure(self._address, error) from error
-            except FAILED as error:
-                raise failure(self._address, error) from error
             else:
                 self.reachable = True
                 return found
@@ -201,6 +205,13 @@ class Session:
         return client
 
 
+def _passes(error: Exception) -> bool:
+    """Whether what failed may be over soon, perhaps elsewhere; also a script of somebody else comes to an end."""
+    if isinstance(error, REFUSED):
+        return False
+    return isinstance(error, LOST) or str(error).startswith("BUSY ")
+
+
 def evaluate(client: Client, script: str, keys: Sequence[str], values: Iterable[Argument] = ()) -> Any:
     """What *script* answers; it is sent when Redis does not know it."""
     try:
@@ -218,6 +229,8 @@ def failure(address: Address, error: Exception) -> OutputError:
     """What *error* of redis-py says, in one line."""
     if isinstance(error, NO_MEMORY):
         return OutputError(address.shown, "Redis has no memory left (maxmemory): nothing can be stored")
+    if isinstance(error, FOREIGN):
+        return OutputError(address.shown, f"what answers there is no Redis: {error}")
     text = " ".join(str(error).split()) or type(error).__name__
     return OutputError(address.shown, text.partition(" script: ")[0])
 

@@ -13,7 +13,6 @@ Entries are stored as *blocks*, the lines of what was committed together (see ``
 of the stream are the offsets, so that the entries after an offset are found without an index.
 """
 
-import contextlib
 import secrets
 import threading
 import time
@@ -25,7 +24,7 @@ from agentpipe.errors import OutputError
 from agentpipe.event import Event
 from agentpipe.history import Page
 from agentpipe.io.redis_health import look, server_id
-from agentpipe.io.redis_link import COMMAND_S, NO_MEMORY, Address, Client, Session, evaluate
+from agentpipe.io.redis_link import COMMAND_S, DENIED, LOST, Address, Client, Session, evaluate
 from agentpipe.io.redis_reader import RedisReader
 from agentpipe.io.redis_retention import Keeper, Retention
 from agentpipe.io.redis_scripts import APPEND, FOUND, PROVE, RENEW, SAVE_STATE
@@ -158,12 +157,14 @@ class RedisLog:
         found = self._following.call(work, 0.0)
         if not found:
             return Page(offset, [])
-        lines: list[bytes] = []
         entries = found[0][1]
-        for _, fields in entries:
-            lines += fields[b"lines"].split(b"\n")
+        try:
+            lines = [line for _, fields in entries for line in fields[b"lines"].split(b"\n")]
+            stamp = entries[-1][1][b"stamp"].decode()
+        except KeyError:
+            raise OutputError(self.address.shown, "somebody else writes to the stream of the log") from None
         page = Page(int(entries[0][0].partition(b"-")[0]) - 1, lines)
-        self._saw(_Known(page.next, entries[-1][1][b"stamp"].decode()))
+        self._saw(_Known(page.next, stamp))
         return page
 
     # --- keeping house
@@ -213,8 +214,12 @@ class RedisLog:
         self._prove(client)
         running = server_id(client)
         if running != self._server:
-            with contextlib.suppress(*NO_MEMORY):  # then the next connection vouches for it
+            try:
                 client.hset(self._meta, "server", running)
+            except DENIED as error:
+                if isinstance(error, LOST):
+                    raise
+                # no memory, a full disk: entries can be read all the same, and the next connection vouches for it
 
     def _prove(self, client: Client) -> None:
         """Whether this is the log that we know. Raises ContinuityLost."""

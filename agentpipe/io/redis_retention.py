@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from agentpipe.event import TERMINAL_TYPES, Event, gap, peek, peek_lines, timestamp
 from agentpipe.holes import CROWDED, Span, numbers, tidied
-from agentpipe.io.redis_link import NO_MEMORY, Address, Client, evaluate
+from agentpipe.io.redis_link import DENIED, NO_MEMORY, Address, Client, evaluate
 from agentpipe.io.redis_scripts import TRIM
 from agentpipe.missing import declared_by, without
 
@@ -57,7 +57,7 @@ class Keeper:
         if not any(self._retention) or not self._is_ours(client):
             return False
         oldest, size, count = [int(value or 0) for value in client.hmget(self._meta, ["oldest", "size", "count"])]
-        over = _Over(self._retention, now, size, count)
+        over = _Over(self._retention, _agreed(client, now) if self._retention[0] else now, size, count)
         found = client.xrange(self._log, count=BLOCKS_DROPPED)
         blocks: list[tuple[int, list[bytes]]] = []
         for entry, fields in found:
@@ -97,6 +97,14 @@ class Keeper:
             values += (run_id, b"\n".join([b"%d %b" % (offset, event.line) for offset, event in left]))
         keys = [self._meta, self._log, self._ids, self._remains, *[self._key(f"run:{run_id}") for run_id in runs]]
         evaluate(client, TRIM, keys, values)
+
+
+def _agreed(client: Client, now: float) -> float:
+    """The time, which is no later than Redis says: a hub whose clock is ahead must not drop what the others keep."""
+    try:
+        return min(now, client.time()[0] + 1.0)
+    except DENIED:
+        return now
 
 
 def _remains(run_id: str, gone: Sequence[Kept], now: float) -> list[Kept]:

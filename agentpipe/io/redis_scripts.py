@@ -7,7 +7,8 @@ Redis costs more than all the rest; numbers are written with ``%.0f``, because L
 Keys, all with the same hash tag ``{prefix}``, so that a cluster holds them in one slot:
 
 ``{p}:meta``       hash: ``epoch``, ``server`` (the Redis that it was last seen on), ``oldest``, ``head``, ``stamp`` of
-                   the newest block, ``size`` and ``count`` of what is kept, ``state``, ``state_offset``
+                   the newest block and when it was stored (``at``), ``size`` and ``count`` of what is kept, ``state``,
+                   ``state_offset``
 ``{p}:log``        stream: one entry a block, id ``<offset of its first event>-0``, fields ``count``, ``lines``, ``at``,
                    ``stamp``
 ``{p}:runs``       hash: run → ``<last number> <rest of its standing>``; that of none is ``0 ``
@@ -53,13 +54,15 @@ end
 return {meta[1] or '', meta[2] or '0', meta[3] or '0', stamp, meta[5] or ''}
 """
 
-#: Store a commit.
+#: Store a commit. Of its time the clock of Redis is the judge, as far as it may be asked: nothing is of later than now,
+#: or of earlier than what was stored before. A hub whose clock is wrong must not make what is new leave for its age, or
+#: what is old stay.
 #: KEYS meta log runs ids node run…; ARGV epoch, stamp, seconds until the stamp is forgotten, at, the numbers of runs,
 #: ids and blocks; for each run its id, the standing believed, the new one; the ids; for each block its count,
 #: size, lines, then how many runs it holds and for each the place among the runs and the lowest number, then how many
 #: ids and these. Answers {'stored', offset}, {'epoch', epoch} or {'conflict', standing…, known ids…}.
 APPEND = """
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'head')
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'head', 'at')
 if meta[1] ~= ARGV[1] then return {'epoch', meta[1] or ''} end
 local earlier = redis.call('GET', KEYS[5])
 local stamp = ARGV[2]
@@ -86,9 +89,12 @@ end
 if wrong then return found end
 local head = tonumber(meta[2] or 0)
 local size, count = 0, 0
+local at, clock = ARGV[4], redis.pcall('TIME')
+if not clock.err and tonumber(at) > tonumber(clock[1]) + 1 then at = clock[1] end
+if meta[3] and tonumber(meta[3]) > tonumber(at) then at = meta[3] end
 for _ = 1, blocks do
   local first = string.format('%.0f', head + 1)
-  redis.call('XADD', KEYS[2], first .. '-0', 'count', ARGV[place], 'lines', ARGV[place + 2], 'at', ARGV[4],
+  redis.call('XADD', KEYS[2], first .. '-0', 'count', ARGV[place], 'lines', ARGV[place + 2], 'at', at,
     'stamp', stamp)
   head = head + tonumber(ARGV[place])
   count = count + tonumber(ARGV[place])
@@ -112,7 +118,7 @@ for _ = 1, runs do
   place = place + 3
 end
 local last = string.format('%.0f', head)
-redis.call('HSET', KEYS[1], 'head', last, 'stamp', stamp)
+redis.call('HSET', KEYS[1], 'head', last, 'stamp', stamp, 'at', at)
 redis.call('HINCRBY', KEYS[1], 'size', string.format('%.0f', size))
 redis.call('HINCRBY', KEYS[1], 'count', string.format('%.0f', count))
 redis.call('SET', KEYS[5], stamp .. ' ' .. last, 'EX', ARGV[3])

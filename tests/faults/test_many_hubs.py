@@ -300,6 +300,28 @@ def test_a_hub_that_slept_while_others_dropped_what_it_had_not_read_says_so(
     assert again.epoch == client.epoch
 
 
+def test_a_hub_that_slept_in_the_middle_of_a_commit_adds_nothing_when_it_wakes(start: Start, connect: Connect):
+    """Its publisher went on elsewhere meanwhile; what it had taken is known, and too late what it had not."""
+    a, b = start("a"), start("b")
+    old, new, watching = connect(a), connect(b), connect(a)
+    watching.subscribe(since="start")
+    own_id = "a-publisher-of-its-own"
+    old.send({"type": "publisher", "id": own_id, "generation": 1})
+    for first in range(1, 2001, 50):
+        old.publish(*events(first, first + 49), wait=False)
+    a.process.send_signal(signal.SIGSTOP)
+    for first in range(2001, 2201, 50):  # in its socket
+        old.publish(*events(first, first + 49), wait=False)
+    new.send({"type": "publisher", "id": own_id, "generation": 2})
+    for first in range(1, 3001, 100):
+        new.publish(*events(first, first + 99))
+    a.process.send_signal(signal.SIGCONT)
+    assert old.closed_with() == 4409
+    watching.read(3000)
+    assert sequences(watching.lines) == list(range(1, 3001))
+    assert stored(b)[:3] == stored(a)[:3] == [1, 2, 3]
+
+
 def test_a_promoted_replica_goes_on_behind_the_same_address(
     start: Start, connect: Connect, redis: RedisProcess, tmp_path: Path
 ):

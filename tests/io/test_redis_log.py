@@ -2,12 +2,15 @@
 
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +23,7 @@ from tests.faults.lab.proxy import Proxy
 from tests.hub_process import PATIENCE_S, until
 from tests.redis_process import RedisProcess, unused_port
 
-from agentpipe.io import redis_log  # isort: skip - when the package is missing, the line above skips the module
+from agentpipe.io import redis_log, redis_retention  # isort: skip - when the package is missing, the line above skips the module
 from agentpipe.io.redis_link import Address, evaluate  # isort: skip
 from agentpipe.io.redis_reader import RedisReader  # isort: skip
 from agentpipe.io.redis_scripts import RENEW  # isort: skip
@@ -471,7 +474,180 @@ def test_a_later_state_is_not_replaced_by_an_earlier_one(server: RedisProcess, o
     assert one.state() == (9, b"as late")
 
 
+def test_the_clock_of_one_hub_makes_nothing_old_or_new(server: RedisProcess, opened: Open):
+    """Redis is the judge: what a hub of yesterday or of next year stores is of now."""
+    month, now = 30 * 86400.0, time.time()
+    log = opened(server.url, retention=(month, 0, 0))
+    append(log, [made("r", 1)], now + 365 * 86400)
+    append(log, [made("r", 2)], 5.0)
+    assert log.retain(now + month - 60) is False
+    assert log.retain(now + 365 * 86400) is False
+    assert log.oldest == 0
+    with server.client() as client:
+        times = [float(fields[b"at"]) for _, fields in client.xrange("{agentpipe}:log")]
+    assert now <= times[0] + 1 <= times[1] + 1 < now + PATIENCE_S
+
+
+def test_who_slept_while_another_dropped_the_same_drops_nothing_more(
+    server: RedisProcess, opened: Open, monkeypatch: pytest.MonkeyPatch
+):
+    """It was stopped between its look at the oldest blocks and its word to drop them, for longer than its lease."""
+    one, other = (opened(server.url, retention=(0.0, 0, 10)) for _ in range(2))
+    for number in range(1, 31):
+        append(one, [made("r", number)])
+    drop = redis_retention.Keeper._drop
+
+    def sleep(keeper: redis_retention.Keeper, *values: Any) -> None:
+        monkeypatch.undo()
+        server.ask("DEL", "{agentpipe}:retaining")
+        while other.retain(1.0):
+            pass
+        drop(keeper, *values)
+
+    monkeypatch.setattr(redis_retention.Keeper, "_drop", sleep)
+    while one.retain(1.0):
+        pass
+    assert told(one.reader(), "r")[:2] == [(20, [[1, 20]]), (21, made("r", 21).line)]
+    with server.client() as client:
+        assert [int(value) for value in client.hmget("{agentpipe}:meta", ["oldest", "count"])] == [20, 10]
+
+
 # --- what Redis refuses, and what it promises
+
+
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"ERROR\r\n", b"\x15\x03\x01\x00\x02\x02\x46\r\n"]
+)
+def test_what_is_no_redis_is_told_at_once_and_never_the_password(answer: bytes):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def speak() -> None:
+            with listener.accept()[0] as one:
+                one.recv(4096)
+                one.sendall(answer)
+                one.recv(4096)
+
+        thread = threading.Thread(target=speak)
+        thread.start()
+        with pytest.raises(OutputError, match="what answers there is no Redis") as raised:
+            redis_log.RedisLog(f"redis://:hidden@127.0.0.1:{listener.getsockname()[1]}/0")
+        assert "hidden" not in str(raised.value)
+        thread.join()
+
+
+def test_a_script_of_somebody_else_is_waited_for(own: RedisProcess, opened: Open):
+    log = opened(own.url)
+    own.ask("CONFIG", "SET", "busy-reply-threshold", "1")
+    busy = "local last = redis.call('TIME')[1] + 2 while tonumber(redis.call('TIME')[1]) < last do end"
+    with ThreadPoolExecutor() as threads:
+        script = threads.submit(own.ask, "EVAL", busy, "0")
+        until(lambda: is_busy(own), "the script")
+        assert append_blindly(log, [made("r", 1)]) == 1
+        script.result(PATIENCE_S)
+
+
+def is_busy(server: RedisProcess) -> bool:
+    try:
+        return not server.ask("PING")
+    except Exception as error:  # noqa: BLE001 - of redis-py, which may not be installed
+        return "BUSY" in str(error)
+
+
+def test_a_redis_whose_disk_fails_is_read_and_written_again_when_it_is_mended(tmp_path: Path, opened: Open):
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    with RedisProcess(tmp_path / "redis", "--enable-protected-configs", "yes") as server:
+        log = opened(server.url)
+        append(log, [made("r", 1)])
+        server.ask("CONFIG", "SET", "save", "3600 1")
+        server.ask("CONFIG", "SET", "dir", str(folder))
+        folder.rmdir()
+        server.ask("BGSAVE")
+        until(lambda: saving(server) == "err", "a save that fails")
+        with pytest.raises(OutputError, match="MISCONF"):
+            append_next(log, 1)
+        with server.client() as client:
+            assert client.hget("{agentpipe}:meta", "head") == b"1"
+        assert followed(log, 0, 1) == log.reader().since(0, 10, 1000).lines
+        server.ask("CONFIG", "SET", "save", "")
+        server.ask("CONFIG", "SET", "stop-writes-on-bgsave-error", "no")
+        assert append_next(log, 1) == 2
+
+
+def saving(server: RedisProcess) -> object:
+    with server.client() as client:
+        return client.info("persistence")["rdb_last_bgsave_status"]
+
+
+def test_scripts_that_redis_forgot_are_sent_again(server: RedisProcess, opened: Open):
+    log = opened(server.url)
+    append(log, [made("r", 1)])
+    server.ask("SCRIPT", "FLUSH")
+    assert append(log, [made("r", 2)]) == 2
+    assert log.reader().find("r:2") == made("r", 2).line
+
+
+def test_an_entry_of_somebody_else_is_an_error_and_no_end(server: RedisProcess, opened: Open):
+    log = opened(server.url)
+    append(log, [made("r", 1)])
+    server.ask("XADD", "{agentpipe}:log", "99-0", "foreign", "1")
+    with pytest.raises(OutputError, match="somebody else writes"):
+        log.follow(0, 1 << 20, 0.1)
+    server.ask("XDEL", "{agentpipe}:log", "99-0")
+    assert followed(log, 0, 1) == [made("r", 1).line]
+
+
+ODD = [
+    "a}b{c",
+    "{x}",
+    "new\nline",
+    " sp ace",
+    "tab\t",
+    "\u00e9\u4e2d\U0001f600",
+    "%00",
+    "*?[a]",
+    "a:1",
+    "\x01\x7f",
+    "'\"\\",
+    "-0",
+]
+
+
+def test_a_run_may_be_called_anything(server: RedisProcess, opened: Open):
+    log = opened(f"{server.url}?prefix=%0A%20%C3%A9:*", retention=(0.0, 0, 2))
+    for run in ODD:
+        append(log, [made(run, 1), made(run, 2)])
+    reader = log.reader()
+    for run in ODD:
+        assert [reader.find(f"{run}:{number}") for number in (1, 2)] == [made(run, number).line for number in (1, 2)]
+        assert len(reader.of_run(OfRun(run), 0, 10).lines) == 2
+    assert lasts(log) == dict.fromkeys(ODD, 2)
+    while log.retain(1.0):
+        pass
+    for place, run in enumerate(ODD[:-1], 1):
+        assert told(reader, run) == [(2 * place, [[1, 2]])]
+    left = {"meta", "log", "runs", "remains", "retaining", f"node:{log._node}", f"run:{ODD[-1]}"}
+    assert {key.decode() for key in server.ask("KEYS", "*")} == {log.address.key(name) for name in left}
+
+
+def test_ten_thousand_runs_and_eight_megabytes_are_one_commit(server: RedisProcess, opened: Open):
+    """Nothing in the scripts grows with a commit but its loops: Lua unpacks at most some thousand values."""
+    log = opened(server.url, retention=(0.0, 0, 1))
+    many = [made(f"r{number}", 1, event_id=f"own-{number}") for number in range(10_000)]
+    append(log, many)
+    with pytest.raises(StoreConflict) as raised:
+        log.append(Commit(many, all_at(many, 0), all_at(many, 1), [event.identity for event in many]), 1.0)
+    assert (len(raised.value.standings), len(raised.value.known)) == (10_000, 10_000)
+    append(log, [made("big", number, 1 << 20) for number in range(1, 9)])
+    append(log, [made("last", 1)])
+    while log.retain(1.0):
+        pass
+    assert (log.oldest, log.head) == (10_008, 10_009)
+    assert told(log.reader(), "big") == [(10_008, [[1, 8]])]
+
+
+def all_at(events: list[Event], last: int) -> dict[str, Standing]:
+    return {event.run_id: Standing(last) for event in events}
 
 
 def test_a_redis_without_memory_is_an_error_of_one_line_and_nothing_is_stored(own: RedisProcess, opened: Open):
@@ -573,7 +749,7 @@ def test_a_wrong_password_is_told_at_once_and_not_shown(tmp_path: Path):
     [
         "redis://", "redis:///0", "redis://host/name", "http://host", "redis://host?x=1", "redis://host?replicas=-1",
         "redis://host?replicas=many", "redis://host:port", "redis://host?ssl_ca_certs=/x", "redis://host?prefix={a}",
-        "redis+sentinel://host:26379",
+        "redis+sentinel://host:26379", "redis://user:12#34@host",
     ],
 )  # fmt: skip
 def test_what_is_no_address_is_an_error_of_the_option(text: str):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from agentpipe.errors import OutputError
 from agentpipe.event import Event, peek_lines
 from agentpipe.io.serve.intake import Intake
+from agentpipe.io.serve.writer import shown
 from agentpipe.store import ContinuityLost, SharedStore
 
 __all__ = ["Tail"]
@@ -73,8 +74,8 @@ class Tail:
             except ContinuityLost as lost:
                 self._tell(self._end, lost)
                 return
-            except OutputError as error:
-                self._tell(self._away, error)
+            except Exception as error:  # noqa: BLE001 - a mistake of ours must not end the thread without a word
+                self._tell(self._away, shown(error))
                 self._closing.wait(pause_s)
                 pause_s = min(2 * pause_s, PAUSE_MOST_S)
 

@@ -27,7 +27,7 @@ from agentpipe.store import Commit, Sender, Store, StoreConflict
 if TYPE_CHECKING:
     from agentpipe.history import Log
 
-__all__ = ["Batch", "Writer"]
+__all__ = ["Batch", "Writer", "shown"]
 
 #: How often one commit may find that others were first: each time somebody's was stored.
 MAX_CONFLICTS = 1000
@@ -155,7 +155,7 @@ class Writer:
         try:
             job()
         except Exception as failed:  # noqa: BLE001 - a mistake of ours must not end the thread
-            self._tell(self._noted, _shown(failed))
+            self._tell(self._noted, shown(failed))
 
     def _probe(self) -> None:
         self._store.save_state(*self._store.state())
@@ -189,7 +189,7 @@ class Writer:
             events = self._stored(batches)
         except Exception as failed:  # noqa: BLE001 - a mistake of ours must not leave every sender waiting for ever
             self._stale = True
-            error = _shown(failed)
+            error = shown(failed)
             if error is not failed and len(batches) > 1:
                 return self._store_each(batches)
             self._fail(batches, error)
@@ -277,7 +277,7 @@ def _parts(batches: list[Batch]) -> Iterator[list[Batch]]:
         yield [batch for batch, _ in part]
 
 
-def _shown(failed: Exception) -> OutputError:
+def shown(failed: Exception) -> OutputError:
     """What is told of a failure; a mistake of ours is written out besides."""
     if isinstance(failed, OutputError):
         return failed
