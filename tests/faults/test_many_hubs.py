@@ -177,6 +177,18 @@ def test_the_states_are_known_at_all_hubs_and_after_a_restart(start: Start, conn
     assert a.json("api/runs")["position"] == b.json("api/runs")["position"]
 
 
+def test_who_posts_finds_it_at_once_at_the_same_hub(start: Start):
+    """Though what is stored is told only when it comes back from Redis; also what another hub has stored."""
+    a, b = start("a"), start("b")
+    for number in range(1, 101):
+        hub, other = (a, b) if number % 2 else (b, a)
+        assert hub.request("api/events", event(number))[0] == 200
+        assert [found["sequence"] for found in hub.events("r")] == list(range(1, number + 1))
+        assert hub.json("api/runs")["position"]["offset"] == number
+        assert other.request("api/events", event(number))[0] == 200  # known
+        assert other.json("api/runs")["position"]["offset"] == number
+
+
 # --- somebody goes
 
 

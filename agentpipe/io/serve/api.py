@@ -158,6 +158,7 @@ class Api:
                 return part
             refused = [refusal._replace(place=start + refusal.place) for refusal in part.refused]
             found = Admitted(found.new + part.new, found.known + part.known, found.refused + refused, {})
+        await self._service.told()
         return _json(_receipt(found), status=200 if len(found.refused) < len(lines) else 400)
 
     async def _stored(self, lines: Sequence[bytes]) -> Admitted | web.Response:

@@ -92,11 +92,12 @@ class Life:
         hub: Hub[Connection] = Hub(window, oldest=past.oldest)
         feed = Feed(hub, past.told, clock, patience_s=feeding.PATIENCE_S)
         intake = Intake(hub, feed, past.runs, past.store, clock, shared=past.shared is not None, say=say)
+        tail = Tail(past.shared, intake, past.offset) if past.shared is not None else None
         service = Service(
             hub=hub, feed=feed, intake=intake, runs=past.runs, log=log, guard=guard, clock=clock,
-            heartbeat_s=options.heartbeat, shared=past.shared is not None,
+            heartbeat_s=options.heartbeat, tail=tail,
         )  # fmt: skip
-        return Life(service, past, Tail(past.shared, intake, past.offset) if past.shared is not None else None)
+        return Life(service, past, tail)
 
     async def listen(self, listener: socket.socket) -> None:
         """Serve whoever connects to *listener*, which stays open when this life ends."""

@@ -16,6 +16,7 @@ from agentpipe.io.clock import Clock
 from agentpipe.io.serve.auth import Guard
 from agentpipe.io.serve.feed import Feed
 from agentpipe.io.serve.intake import Intake
+from agentpipe.io.serve.tail import Tail
 from agentpipe.request import Since
 from agentpipe.runs import Runs
 
@@ -30,18 +31,21 @@ SNAPSHOT_RUNS = 200
 #: An offset beyond our head by more than this is nonsense, and not what another hub of the same store has told.
 AHEAD = 1_000_000
 
+#: How long an answer waits for what it acknowledges to be told here, too.
+TELLING_S = 1.0
+
 #: A connection that was not heard of for so many heartbeats (not even a pong) is gone.
 SILENT_BEATS = 3
 
 
 class Service:
-    """The parts of the hub. *log* answers questions about the past: the store, or the window itself. Of a *shared* log
-    another hub may have told more than we have heard of yet.
+    """The parts of the hub. *log* answers questions about the past: the store, or the window itself. A log that is
+    followed by a *tail* is shared: another hub may have told more than we have heard of yet.
     """
 
     def __init__(
         self, *, hub: Hub["Connection"], feed: Feed, intake: Intake, runs: Runs, log: Log, guard: Guard, clock: Clock,
-        heartbeat_s: float, shared: bool = False,
+        heartbeat_s: float, tail: Tail | None = None,
     ) -> None:  # fmt: skip
         # given
         self.hub = hub
@@ -52,7 +56,8 @@ class Service:
         self.guard = guard
         self.clock = clock
         self.heartbeat_s = heartbeat_s
-        self.shared = shared
+        self._tail = tail
+        self.shared = tail is not None
         self.epoch = log.epoch
         # changing
         self.connections: set[Connection] = set()
@@ -69,6 +74,11 @@ class Service:
     def reachable(self) -> int:
         """The last offset that a client may have got: from us, or from a hub that was ahead of us."""
         return self.hub.head + AHEAD if self.shared else self.hub.head
+
+    async def told(self) -> None:
+        """Wait until what was acknowledged is told here as well, so that who asks next finds it; not for long."""
+        if self._tail is not None:
+            await self._tail.told(TELLING_S)
 
     def new_connection_id(self) -> str:
         """A name for a connection, for its owner and for our messages."""

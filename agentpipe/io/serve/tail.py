@@ -41,6 +41,7 @@ class Tail:
         self._closing = threading.Event()
         # changing, on the loop
         self._reached = offset
+        self._news = asyncio.Event()
         # changing, on the thread
         self._offset = offset
         self._thread = threading.Thread(target=self._run, name="agentpipe-tail", daemon=True)
@@ -59,7 +60,7 @@ class Tail:
             async with asyncio.timeout(limit_s):
                 head = await asyncio.to_thread(lambda: self._store.head)
                 while self._reached < head:
-                    await asyncio.sleep(0.005)
+                    await self._news.wait()
         except (TimeoutError, OutputError):
             return  # who has not heard of it hears of it from another hub, or the next one
 
@@ -102,6 +103,8 @@ class Tail:
             self._reached += len(events)
         finally:
             self._room.release()
+            self._news.set()  # wakes all who wait now
+            self._news.clear()
 
     def _away(self, problem: OutputError) -> None:
         self._intake.problem = problem  # until the store was found to be there again

@@ -14,8 +14,11 @@ from agentpipe.request import Since
 def service(*, shared: bool, oldest: int = 0) -> Service:
     """A hub whose log has 100 entries; what does not decide about starting points is left out."""
     window = MemoryLog("e", max_events=1000, max_bytes=1 << 20, head=100)
+    a_tail: Any = object()  # there is one; nobody asks it anything
     parts: dict[str, Any] = dict.fromkeys(("feed", "intake", "runs", "guard", "clock"))
-    return Service(hub=Hub(window, oldest=oldest), log=window, heartbeat_s=1.0, shared=shared, **parts)
+    return Service(
+        hub=Hub(window, oldest=oldest), log=window, heartbeat_s=1.0, tail=a_tail if shared else None, **parts
+    )
 
 
 def at(offset: int, epoch: str = "e") -> Since:
