@@ -7,6 +7,7 @@ at the head of the log; what then is missing anywhere is a finding, never a matt
     python -m tests.faults.lab.campaign --rounds 300 --events 200000     # the full one, about ten minutes
     python -m tests.faults.lab.campaign --minutes 60                     # campaigns of 100 rounds, one after another
     python -m tests.faults.lab.campaign --redis                          # two hubs on one Redis
+    python -m tests.faults.lab.campaign --rounds 40 --retain 2000ev      # a hub that drops what is old meanwhile
     AGENTPIPE_SEED=4711 python -m tests.faults.lab.campaign --rounds 20  # the same strikes again
 """
 
@@ -26,9 +27,11 @@ from typing import Any
 
 from tests.faults.lab.checker import Finding, judge_history, judge_pair, judge_printed, judge_store, shown
 from tests.faults.lab.hubs import Hubs, SqliteHub
+from tests.faults.lab.journal import Entry, digest, entry
 from tests.faults.lab.killer import SEED_VARIABLE, Killer, Strike, Target, chosen_seed, schedule
 from tests.faults.lab.pipeline import Agent, Pipeline
 from tests.faults.lab.proxy import Proxy
+from tests.faults.lab.retained import judge_retained
 from tests.faults.lab.watchers import PrintingWatcher, RawWatcher
 
 __all__ = ["Campaign", "Outcome", "Plan"]
@@ -58,7 +61,7 @@ LATE = 0.4
 class Plan:
     """What a campaign is to do. *targets* are killed, of ``publisher``, ``buffer``, ``parse`` and the hubs' own names;
     *most* times a round, *within_s* of its start, or, with *in_flow*, of the moment in which its first event is stored.
-    *pause_s* lies between the *pieces* that the agent prints.
+    *pause_s* lies between the *pieces* that the agent prints. *retained*: the hub drops what is old meanwhile.
     """
 
     rounds: int
@@ -72,6 +75,7 @@ class Plan:
     pause_s: float = 0.03
     lines: bool = True  # faults of the lines too
     outbox: bool = True
+    retained: bool = False
     patience_s: float = 30.0  # who is told nothing for so long at the end is told nothing more
 
 
@@ -124,6 +128,7 @@ class Campaign:
         # changing
         self._pipeline: Pipeline | None = None
         self._repairs: list[tuple[float, Callable[[], None]]] = []
+        self._told_lines: dict[int, bytes] = {}  # by digest; only where the store will not have them
         self._printing = [
             PrintingWatcher("printing", folder, environment, hubs.token_file, f"ws://127.0.0.1:{port}", *self._others),
             PrintingWatcher(
@@ -143,7 +148,9 @@ class Campaign:
         return self._lines["watchers' line"]
 
     def _watcher(self, name: str, number: int, **more: Any) -> RawWatcher:
-        return RawWatcher(name, self._watched.port, self._hubs.token, seed=self._plan.seed + number, **more)
+        lines = self._told_lines if self._plan.retained else None
+        seed = self._plan.seed + number
+        return RawWatcher(name, self._watched.port, self._hubs.token, seed=seed, lines=lines, **more)
 
     def play(self, say: Callable[[str], None] = lambda text: None) -> Outcome:
         """All rounds, then the judgement. Raises AssertionError when something never ends."""
@@ -261,22 +268,50 @@ class Campaign:
         self._await(head)
         for one in (*self._raw, *self._printing):
             one.stop()
-        told = self._hubs.told(list(self._sent))
+        told = self._told()
         self._hubs.stop()
         log = self._hubs.stored()
-        findings = judge_store(self._sent, log, whole=self._plan.outbox)
-        findings += judge_pair("the API", log, told)
+        findings = judge_pair("the API", log, told)
+        if self._plan.retained:
+            return findings + self._judged_by_what_was_seen(epoch, log), len(log)
+        findings += judge_store(self._sent, log, whole=self._plan.outbox)
         for printing in self._printing:
             findings += judge_printed(printing.printed(), log)
         for raw in self._raw:
             findings += judge_history(raw.history, epoch, log)
         return findings, len(log)
 
+    def _judged_by_what_was_seen(self, epoch: str, log: Sequence[Entry]) -> list[Finding]:
+        for one in self._printing:
+            self._told_lines.update((digest(line), line) for line in one.lines())
+        lines = {name: entry(0, line) for name, line in self._told_lines.items()}
+        histories = [raw.history for raw in self._raw]
+        return judge_retained(self._sent, epoch, log, lines, histories, [one.printed() for one in self._printing])
+
+    def _told(self) -> list[Entry]:
+        """What the API tells; of a hub that drops what is old, when it has come to an end with that."""
+        told = self._hubs.told(list(self._sent))
+        while self._plan.retained:
+            time.sleep(0.5)
+            before, told = told, self._hubs.told(list(self._sent))
+            if told == before:
+                break
+        return told
+
+    def _at_the_end(self, head: int) -> bool:
+        """Whether everyone has been told everything. Who prints lines alone is there with the last run's end."""
+        if not self._plan.retained:
+            return min(one.offset for one in (*self._raw, *self._printing)) >= head
+        last = [entry(0, one.last) for one in self._printing if one.offset]
+        ends = [one.run for one in last if one.terminal]
+        return min(one.offset for one in self._raw) >= head and ends == [list(self._sent)[-1]] * len(self._printing)
+
     def _await(self, head: int) -> None:
         """Until everyone has been told everything, or nobody is told anything more: that will be a finding."""
         at: list[int] = []
         moved = time.monotonic()
-        while min(now := [one.offset for one in (*self._raw, *self._printing)]) < head:
+        while not self._at_the_end(head):
+            now = [one.offset for one in (*self._raw, *self._printing)]
             if now != at:
                 at, moved = now, time.monotonic()
             if time.monotonic() > moved + self._plan.patience_s:
@@ -294,13 +329,17 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=67_000, help="events in all rounds of a campaign")
     parser.add_argument("--minutes", type=float, default=0.0, help="begin new campaigns for so long")
     parser.add_argument("--redis", action="store_true", help="two hubs on one Redis, all three killed as well")
+    parser.add_argument("--retain", default="", metavar="LIMITS", help="the hub drops what is old, as `serve --retain`")
     options = parser.parse_args()
+    if options.redis and options.retain:
+        parser.error("--retain is for the hub on a file")
     seed = chosen_seed()
     until = time.monotonic() + 60 * options.minutes
     found = 0
     while True:
-        plan = Plan(rounds=options.rounds, events=-(-options.events // options.rounds), seed=seed)
-        outcome = _played(plan, redis=options.redis)
+        events = -(-options.events // options.rounds)
+        plan = Plan(rounds=options.rounds, events=events, seed=seed, retained=bool(options.retain))
+        outcome = _played(plan, redis=options.redis, retain=options.retain)
         print(json.dumps(outcome.summary()), flush=True)
         if outcome.findings:
             print(shown(outcome.findings), flush=True)
@@ -311,11 +350,11 @@ def main() -> int:
         print(f"{SEED_VARIABLE}={seed}", flush=True)
 
 
-def _played(plan: Plan, *, redis: bool) -> Outcome:
+def _played(plan: Plan, *, redis: bool, retain: str) -> Outcome:
     """One campaign in a folder of its own, which is kept when anything was wrong."""
     folder = Path(tempfile.mkdtemp(prefix="agentpipe-lab-"))
     print(f"files in {folder}, kept when something is found", file=sys.stderr)
-    hubs = _hubs(folder, redis=redis)
+    hubs = _hubs(folder, redis=redis, retain=retain)
     with contextlib.closing(Campaign(plan, hubs, folder, _environment(folder))) as campaign:
         outcome = campaign.play(lambda text: print(f"\r{text}  ", end="", file=sys.stderr, flush=True))
     print(file=sys.stderr)
@@ -324,7 +363,9 @@ def _played(plan: Plan, *, redis: bool) -> Outcome:
     return outcome
 
 
-def _hubs(folder: Path, *, redis: bool) -> Hubs:
+def _hubs(folder: Path, *, redis: bool, retain: str) -> Hubs:
+    if retain:
+        return SqliteHub(folder, _environment(folder), "--retain", retain, mutant="retain-often")
     if not redis:
         return SqliteHub(folder, _environment(folder))
     from tests.faults.lab.redis_hubs import RedisHubs  # needs the package's extra

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from tests.faults.lab.journal import Confirmed, Declared, Entry, History, Printed, Span, Told
 
-__all__ = ["Finding", "judge_history", "judge_pair", "judge_printed", "judge_store", "shown"]
+__all__ = ["Finding", "Walk", "judge_history", "judge_pair", "judge_printed", "judge_runs", "judge_store", "shown"]
 
 #: Findings of one kind that are told one by one; one broken rule breaks every later line.
 TOLD = 5
@@ -53,7 +53,12 @@ def judge_store(sent: Mapping[str, int], log: Sequence[Entry], *, whole: bool = 
     """Hold the log against what the agents printed: *sent* is how many marked lines each run's agent has printed.
     *whole*: every one of them has to be there; else those may be missing that the log declares.
     """
-    findings = list(_offsets(log))
+    return [*_offsets(log), *judge_runs(sent, log, whole=whole)]
+
+
+def judge_runs(sent: Mapping[str, int], log: Sequence[Entry], *, whole: bool) -> list[Finding]:
+    """As `judge_store`, of a log that may have holes in its offsets."""
+    findings: list[Finding] = []
     runs: dict[str, list[Entry]] = {}
     for one in log:
         runs.setdefault(one.run, []).append(one)
@@ -175,10 +180,10 @@ def _sequence(name: str, lines: Iterable[int], known: Mapping[int, Entry]) -> It
 
 def judge_history(history: History, epoch: str, log: Sequence[Entry]) -> list[Finding]:
     """A subscriber that wrote down every message: the chain of positions, and each line against the store's."""
-    return list(_Walk(history, epoch, log).findings())
+    return list(Walk(history, epoch, log).findings())
 
 
-class _Walk:
+class Walk:
     """One subscriber's way through the log. ``own`` is its position, as the protocol says it is to be kept."""
 
     def __init__(self, history: History, epoch: str, log: Sequence[Entry]) -> None:
@@ -212,7 +217,7 @@ class _Walk:
         if epoch != self._epoch:
             yield self._wrong("position", f"placed in epoch {epoch}, the log's is {self._epoch}")
         if fact.asked is None:
-            if offset != self._oldest:
+            if not self._is_start(offset):
                 yield self._wrong("undeclared", f"asked from the start ({self._oldest}) and placed at {offset}")
         elif self._own is not None and fact.asked[1] != self._own:
             yield self._wrong("position", f"it asked from {fact.asked[1]} and stands at {self._own}")
@@ -221,6 +226,9 @@ class _Walk:
         elif not fact.recovered and fact.asked[0] == epoch and self._oldest <= fact.asked[1] <= self._head:
             yield self._wrong("position", f"not recovered, but offset {fact.asked[1]} is kept")
         self._own = offset
+
+    def _is_start(self, offset: int) -> bool:
+        return offset == self._oldest
 
     def _told(self, fact: Told) -> Iterator[Finding]:
         assert self._own is not None

@@ -47,10 +47,16 @@ class Entry(NamedTuple):
     marks: tuple[int, ...]
     declares: tuple[Span, ...]
     digest: int
+    reason: str = ""  # of a ``gap``
 
     @property
     def terminal(self) -> bool:
         return self.type in TERMINAL
+
+    @property
+    def evicted(self) -> bool:
+        """It is the store's own: it stands for what retention took from its run."""
+        return self.reason == "evicted"
 
 
 def entry(offset: int, line: bytes) -> Entry:
@@ -60,7 +66,8 @@ def entry(offset: int, line: bytes) -> Entry:
     marks = tuple(sorted({int(number) for named, number in _MARK.findall(line) if named.decode() == run}))
     spans = event["payload"].get("ranges", []) if event["type"] == "gap" else event.get("covers", [])
     declares = tuple((first, last) for first, last in spans)
-    return Entry(offset, run, event["sequence"], event["type"], marks, declares, digest(line))
+    reason = event["payload"]["reason"] if event["type"] == "gap" else ""
+    return Entry(offset, run, event["sequence"], event["type"], marks, declares, digest(line), reason)
 
 
 class Confirmed(NamedTuple):

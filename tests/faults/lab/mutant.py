@@ -2,7 +2,7 @@
 
 The rule this module keeps: the mistake is made here, in this process, by replacing one function of the installed
 package; the product has no switch for it. Each is one that a tired programmer could make, and each must be found by the
-checker; ``slow-commit`` is none, and must not be.
+checker; ``slow-commit`` and ``retain-often`` are none, and must not be.
 """
 
 import sys
@@ -12,6 +12,9 @@ from typing import Any
 
 #: What makes the time between an acknowledgement and its commit long enough to be struck in.
 COMMIT_S = 0.03
+
+#: Within a round of a second or two there are some steps of retention between its commits.
+RETAIN_S = 0.05
 
 
 def slow_commit() -> None:
@@ -25,6 +28,18 @@ def slow_commit() -> None:
         return append(self, commit, at)
 
     SqliteLog.append = slowly  # type: ignore[method-assign]
+
+
+def retain_often() -> None:
+    """A hub that looks for what is over its limits all the time, instead of every 20 s. No mistake."""
+    from agentpipe.io.serve.intake import Intake
+
+    begin = Intake.__init__
+
+    def often(self: Any, *given: Any, **more: Any) -> None:
+        begin(self, *given, **{**more, "retain_every_s": RETAIN_S})
+
+    Intake.__init__ = often  # type: ignore[method-assign]
 
 
 def early_acknowledgement() -> None:
@@ -78,6 +93,7 @@ def cursor_skips_one() -> None:
 
 MUTANTS: dict[str, Callable[[], None]] = {
     "slow-commit": slow_commit,
+    "retain-often": retain_often,
     "early-acknowledgement": early_acknowledgement,
     "no-sequence-check": no_sequence_check,
     "cursor-skips-one": cursor_skips_one,

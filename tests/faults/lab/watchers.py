@@ -34,7 +34,7 @@ SLOW_RECEIVE_BYTES = 16 * 1024
 
 class RawWatcher:
     """A subscriber from the start; it begins at once and ends with `stop`. *slow* stalls now and then for up to so many
-    seconds; *filter_types* asks for these types only.
+    seconds; *filter_types* asks for these types only. All lines that it is told are put into *lines*, by digest.
     """
 
     def __init__(
@@ -46,11 +46,13 @@ class RawWatcher:
         seed: int = 0,
         slow: float = 0.0,
         filter_types: list[str] | None = None,
+        lines: dict[int, bytes] | None = None,
     ) -> None:
         # given
         self._port, self._token = port, token
         self._random = random.Random(seed)
         self._slow = slow
+        self._all_lines = lines
         self._wanted = {"filter": {"types": filter_types}} if filter_types else {}
         # changing
         self.history = History(name, types=frozenset(filter_types) if filter_types else None)
@@ -136,6 +138,8 @@ class RawWatcher:
                 self.position = placed
             case "events":
                 lines = tuple(digest(bytes(line)) for line in message.events)
+                if self._all_lines is not None:
+                    self._all_lines.update(zip(lines, map(bytes, message.events), strict=True))
                 self.history.facts.append(Told(number, message.prev, message.pos, lines))
                 self._move(message.pos)
             case "gap":
@@ -161,6 +165,7 @@ class PrintingWatcher:
             self._process = subprocess.Popen(
                 [*command, *urls], env=environment, stdin=subprocess.DEVNULL, stdout=lines, stderr=notes
             )
+        self.last = b""  # the last line that `offset` has counted
         self._counted = 0
         self._counted_bytes = 0
 
@@ -170,8 +175,11 @@ class PrintingWatcher:
         with self._lines.open("rb") as lines:
             lines.seek(self._counted_bytes)
             data = lines.read()
-        self._counted += data.count(b"\n")
-        self._counted_bytes += len(data)
+        whole = data[: data.rfind(b"\n") + 1]
+        self._counted += whole.count(b"\n")
+        self._counted_bytes += len(whole)
+        if whole:
+            self.last = whole.splitlines()[-1]
         return self._counted
 
     @property
@@ -186,7 +194,11 @@ class PrintingWatcher:
 
     def printed(self) -> Printed:
         """What it has printed, after `stop`, and how much it says is missing."""
-        return Printed(self.name, [digest(line) for line in self._lines.read_bytes().splitlines()], _missed(self.notes))
+        return Printed(self.name, [digest(line) for line in self.lines()], _missed(self.notes))
+
+    def lines(self) -> list[bytes]:
+        """The lines themselves, after `stop`."""
+        return self._lines.read_bytes().splitlines()
 
 
 def _missed(notes: str) -> int:
