@@ -1,4 +1,4 @@
-"""Retention under faults: the judge by hand-made histories, then a real hub that is killed while it drops old events."""
+"""Retention under faults: the judge by hand-made histories, then a real hub that is killed while it drops events."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing

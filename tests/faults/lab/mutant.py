@@ -70,9 +70,8 @@ def no_sequence_check() -> None:
             if event.sequence is None or event.type == "gap":
                 self._rare(event, now)
                 continue
-            last = self._lasts.get(event.run_id, 0)
-            self._before.setdefault(event.run_id, last)
-            self._lasts[event.run_id] = max(last, event.sequence)
+            self._touch(event.run_id)
+            self._lasts[event.run_id] = max(self.last(event.run_id), event.sequence)
             self._new.append(event)
         return 0
 
