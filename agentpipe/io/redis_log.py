@@ -78,6 +78,7 @@ class RedisLog:
         self._ask_again_at = 0.0
         self._unconfirmed = False
         self._prove_at = 0.0
+        self._blocks_ahead = 1  # asked for next by `follow`
         self._server = ""  # as the log has it
         self.epoch = ""
         self._session = Session(self.address, self._met, timeout_s=COMMAND_S)
@@ -143,7 +144,7 @@ class RedisLog:
         """The entries after *offset*, whoever wrote them; see `SharedStore`. Now and then, and after each new
         connection, the log is proved. Raises ContinuityLost; OutputError while Redis is away: call again.
         """
-        count = max(1, limit_bytes // BLOCK_BYTES)
+        count = max(1, min(self._blocks_ahead, limit_bytes // BLOCK_BYTES))
 
         def work(client: Client) -> Any:
             asked = client.pipeline(transaction=False)
@@ -163,6 +164,8 @@ class RedisLog:
             stamp = entries[-1][1][b"stamp"].decode()
         except KeyError:
             raise OutputError(self.address.shown, "somebody else writes to the stream of the log") from None
+        large = sum(map(len, lines)) > limit_bytes  # events beyond a block: fewer at once, whatever comes
+        self._blocks_ahead = 1 if large else 2 * count
         page = Page(int(entries[0][0].partition(b"-")[0]) - 1, lines)
         self._saw(_Known(page.next, stamp))
         return page

@@ -125,7 +125,8 @@ redis.call('SET', KEYS[5], stamp .. ' ' .. last, 'EX', ARGV[3])
 return {'stored', last}
 """
 
-#: Entries after an offset, in whole blocks. KEYS meta log; ARGV offset, events and bytes after which to stop. Answers
+#: Entries after an offset, in whole blocks; where one is larger than a block should be, one is asked for at a time, so
+#: that a page of large events is not a hundred megabytes inside Redis. KEYS meta log; ARGV offset, events and bytes after which to stop. Answers
 #: epoch, oldest, head, then for each block the offset of its first entry and its lines.
 PAGE = """
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'oldest', 'head')
@@ -138,9 +139,11 @@ if found[1] and tonumber(string.match(found[1][1], '^%d+')) + tonumber(found[1][
 end
 local place = '(' .. next .. '-0'
 if not found[1] then place = next .. '-0' end
-local ahead = 1
+local ahead = 0.5
 while true do
+  ahead = math.min(2 * ahead, 8)
   for _, block in ipairs(found) do
+    if #block[2][4] > 262144 then ahead = 1 end
     answer[#answer + 1] = string.match(block[1], '^%d+')
     answer[#answer + 1] = block[2][4]
     events = events - tonumber(block[2][2])
@@ -150,7 +153,6 @@ while true do
   end
   found = redis.call('XRANGE', KEYS[2], place, '+', 'COUNT', ahead)
   if not found[1] then return answer end
-  ahead = math.min(2 * ahead, 8)
 end
 """
 

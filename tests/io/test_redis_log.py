@@ -592,7 +592,7 @@ def test_an_entry_of_somebody_else_is_an_error_and_no_end(server: RedisProcess, 
     append(log, [made("r", 1)])
     server.ask("XADD", "{agentpipe}:log", "99-0", "foreign", "1")
     with pytest.raises(OutputError, match="somebody else writes"):
-        log.follow(0, 1 << 20, 0.1)
+        log.follow(1, 1 << 20, 0.1)
     server.ask("XDEL", "{agentpipe}:log", "99-0")
     assert followed(log, 0, 1) == [made("r", 1).line]
 
@@ -820,3 +820,18 @@ def test_two_threads_may_append_and_follow_one_log(server: RedisProcess, opened:
         append(log, [made("r", number)])
     assert [peek(line).sequence for line in found.result(PATIENCE_S)] == list(range(1, 201))
     thread.join()
+
+
+def test_large_events_are_followed_and_read_a_few_at_once(server: RedisProcess, opened: Open):
+    log = opened(server.url)
+    for number in range(1, 13):
+        append(log, [made("r", number, 3 << 20)])
+    pages = [log.follow(0, 4 << 20, 0.1)]
+    while pages[-1].lines:
+        pages.append(log.follow(pages[-1].next, 4 << 20, 0.1))
+    assert max(len(page.lines) for page in pages) == 2
+    assert [peek(line).sequence for page in pages for line in page.lines] == list(range(1, 13))
+    with server.client() as client:
+        client.config_resetstat()
+        assert len(log.reader().since(0, 1000, 10 << 20).lines) == 3
+        assert client.info("commandstats")["cmdstat_xrange"]["calls"] == 3  # one block each
