@@ -285,7 +285,7 @@ class Hub(Generic[Peer]):
             deliveries.append(delivery)
             if manner.max_rate is not None:
                 self._pace(cursor, manner.max_rate, step)
-            elif step.scanned < self._window.head:
+            elif step.scanned < self._window.head and all(item.events for item in step.packs):  # nothing is gone
                 self._told.keep(manner, cursor.position, start, (delivery.data, delivery.position, delivery.scanned))
         else:
             cursor.page = step.rest

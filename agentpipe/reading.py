@@ -6,7 +6,7 @@ ends where others end, wherever it began: those who are behind at many places ar
 """
 
 import dataclasses
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain
 from typing import NamedTuple
@@ -21,7 +21,8 @@ __all__ = ["DELIVERY_BYTES", "Manner", "Reading", "Step", "Told", "even"]
 #: One delivery is at most about this much, so that a client that stalls just then costs no more than that.
 DELIVERY_BYTES = 32 * 1024
 
-#: A page of the store is told in parts of this much, counted from its beginning; the envelopes come on top.
+#: A page of the store or a block of the window is told in parts of this much, counted from its beginning; the envelopes
+#: come on top.
 PART_BYTES = 30 * 1024
 
 #: What was told to one who is behind is kept for the others, up to this and a quarter of the window: five hundred that
@@ -58,6 +59,13 @@ class Step:
     rest: Page | None
 
 
+class _Parted(NamedTuple):
+    """A page, and the indexes of its lines at which steps end."""
+
+    page: Page
+    ends: list[int]
+
+
 class Reading:
     """Reads *window*, which only `announce` adds to."""
 
@@ -68,6 +76,8 @@ class Reading:
         self._fresh: list[Event] = []  # the heads of the newest entries, so that following peeks nothing again
         self._fresh_start = window.head
         self._fresh_since = window.bytes_appended
+        self._block: _Parted | None = None  # what steps were taken from last
+        self._page: _Parted | None = None
 
     def announce(self, events: Sequence[Event]) -> None:
         """Append *events* to the window."""
@@ -112,14 +122,31 @@ class Reading:
 
     def _read(self, start: int, page: Page | None, manner: Manner) -> Page:
         some_go = manner.accumulate or not manner.filter.everything
-        if page is not None:
-            first = start - page.start
-            return Page(start, page.lines[first : _part(page, first, 4 if some_go else 1)])
-        if not some_go:
-            return self._window.block(start) or self._window.since(start, STEP_EVENTS, DELIVERY_BYTES)
-        found = self._window.since(start, STEP_EVENTS, 4 * DELIVERY_BYTES)
-        end = self._window.sealed(found.next)
-        return Page(start, found.lines[: end - start]) if start < end and found.next < self._window.head else found
+        if page is None and some_go:
+            found = self._window.since(start, STEP_EVENTS, 4 * DELIVERY_BYTES)
+            end = self._window.sealed(found.next)
+            return Page(start, found.lines[: end - start]) if start < end and found.next < self._window.head else found
+        parted = self._of_page(page) if page is not None else self._of_block(start)
+        if parted is None:
+            return self._window.since(start, STEP_EVENTS, DELIVERY_BYTES)
+        lines, ends = parted.page.lines, parted.ends
+        first = start - parted.page.start
+        part = bisect_right(ends, first) + (3 if some_go else 0)
+        return Page(start, lines[first : ends[min(part, len(ends) - 1)]])
+
+    def _of_page(self, page: Page) -> "_Parted":
+        if self._page is None or self._page.page is not page:
+            self._page = _Parted(page, _ends(page.lines))
+        return self._page
+
+    def _of_block(self, start: int) -> "_Parted | None":
+        """The window's block that holds the entry after *start*; None when that is among the newest."""
+        if self._block is None or not self._block.page.start <= start < self._block.page.next:
+            page = self._window.block(start)
+            if page is None:
+                return None
+            self._block = _Parted(page, _ends(page.lines))
+        return self._block
 
     def _heads(self, page: Page) -> Sequence[Event]:
         first = page.start - self._fresh_start
@@ -164,11 +191,17 @@ def even(page: Page) -> Page:
     return Page(page.start, page.lines[: page.next // size * size - page.start])
 
 
-def _part(page: Page, first: int, parts: int) -> int:
-    """The index after the line *first* of *page* at which one step ends: after so many parts of the page."""
-    sizes = list(accumulate(map(len, page.lines[: first + parts * STEP_EVENTS]), initial=0))
-    edge = (sizes[first] // PART_BYTES + parts) * PART_BYTES
-    return max(first + 1, bisect_left(sizes, edge, first))
+def _ends(lines: Sequence[bytes]) -> list[int]:
+    """The indexes at which the parts of *lines* end."""
+    sizes = list(accumulate(map(len, lines)))
+    ends: list[int] = []
+    first = 0
+    while first < len(lines):
+        told = sizes[first - 1] if first else 0
+        edge = (told // PART_BYTES + 1) * PART_BYTES
+        first = min(bisect_left(sizes, edge, first) + 1, first + STEP_EVENTS, len(lines))
+        ends.append(first)
+    return ends
 
 
 def _accumulated(page: Page, heads: Sequence[Event], picked: Sequence[int]) -> Iterator[wire.Pack]:

@@ -152,6 +152,24 @@ def test_one_who_comes_later_is_told_the_same_bytes():
     assert len(other.events) == 4000
 
 
+def test_what_the_store_has_lost_is_not_taken_from_there_while_the_window_has_it():
+    window = MemoryLog("e", max_events=2000, max_bytes=1 << 20)
+    hub: Hub[Reader] = Hub(window, oldest=0)
+    events = [made("a", number, 100) for number in range(1, 4001)]
+    hub.announce(events)
+    behind, _ = joined(hub, offset=window.oldest - 10)
+    hub.tick()
+    (cursor,) = hub.wanted()
+    lines = [b"" if place % 3 == 0 else event.line for place, event in enumerate(events[cursor.scanned :])]
+    hub.supply(cursor, Page(cursor.scanned, lines))
+    late, _ = joined(hub, offset=window.oldest)
+    drain(hub)
+    assert [event["sequence"] for event in late.events] == list(range(4001 - len(late.events), 4001))
+    assert late.position == behind.position == 4000
+    assert not late.gaps
+    assert behind.gaps
+
+
 def test_what_was_told_is_forgotten_when_it_is_much():
     told = Told(100_000)
     manner = Manner(EVERYTHING, b"1", False, None)
