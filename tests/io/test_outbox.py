@@ -11,6 +11,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -346,6 +347,56 @@ def test_a_writer_that_goes_on_does_not_keep_a_terminated_publisher(environment,
     os.kill(publisher, signal.SIGTERM)
     process.wait(timeout=PATIENCE_S)
     assert lines_in(outbox)
+
+
+#: ``publish``, with SIGKILL from itself before or after a call of a method.
+DOOMED = """
+import importlib, os, signal, sys
+place, when, number = sys.argv[1].split(":"), sys.argv[2], int(sys.argv[3])
+owner = getattr(importlib.import_module(place[0]), place[1])
+step, calls = getattr(owner, place[2]), 0
+def doomed(*args, **more):
+    global calls
+    calls += 1
+    if calls == number and when == "before": os.kill(os.getpid(), signal.SIGKILL)
+    result = step(*args, **more)
+    if calls == number and when == "after": os.kill(os.getpid(), signal.SIGKILL)
+    return result
+setattr(owner, place[2], doomed)
+from agentpipe_cli.main import main
+sys.argv[:4] = ["agentpipe"]
+main()
+"""
+
+POINTS = [
+    ("agentpipe.io.outbox_file:OutboxFile:keep_generation", "after", 1),
+    ("agentpipe.io.block_file:BlockFile:insert", "before", 2),
+    ("agentpipe.io.block_file:BlockFile:insert", "after", 2),  # committed, not sent
+    ("agentpipe.io.link:Link:send", "after", 2),  # sent, not acknowledged
+    ("agentpipe.outbox:Outbox:settle", "after", 2),  # acknowledged, not removed
+    ("agentpipe.io.block_file:BlockFile:remove", "before", 1),
+    ("agentpipe.io.block_file:BlockFile:remove", "after", 1),
+    ("agentpipe.outbox:Outbox:finish", "after", 1),
+    ("agentpipe.io.link:Link:close", "before", 1),
+    ("agentpipe.io.block_file:BlockFile:close", "after", 1),
+]
+
+
+def test_killed_at_any_step_and_started_again_every_event_is_stored_once_and_in_order(
+    hub, agentpipe, environment, tmp_path
+):
+    for number, (place, when, call) in enumerate(POINTS):
+        data = events(1, 3000, run=f"r{number}")
+        outboxed = ["publish", "--outbox", str(tmp_path / f"outbox{number}"), hub.url]
+        doomed = [sys.executable, "-c", DOOMED, place, when, str(call), *outboxed]
+        killed = subprocess.run(doomed, input=data, env=environment, stderr=subprocess.PIPE, timeout=PATIENCE_S)
+        assert killed.returncode == -signal.SIGKILL, (place, killed.stderr)
+        assert agentpipe(*outboxed, input=data).returncode == 0
+    numbers: dict[str, list[int]] = {}
+    for line in hub.stored():
+        event = json.loads(line)
+        numbers.setdefault(event["run_id"], []).append(event["sequence"])
+    assert numbers == {f"r{n}": list(range(1, 3001)) for n in range(len(POINTS))}
 
 
 def test_killed_at_random_moments_while_hubs_come_and_go_nothing_that_was_in_the_file_is_lost(
