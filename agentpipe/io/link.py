@@ -226,4 +226,4 @@ class Link:
 def _said(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror.lower()
-    return str(error) or type(error).__name__
+    return str(error).removesuffix(".").lower() or type(error).__name__

@@ -124,6 +124,12 @@ def test_a_hub_that_takes_nothing_ends_the_link_and_one_that_takes_a_little_does
         pair.link.check(pair.at)
 
 
+def test_a_socket_that_just_ends_is_said_like_everything_else(pair):
+    pair.hub.close()
+    with pytest.raises(HubUnreachable, match=r"ws: connection to remote host was lost$"):
+        pair.link.receive()
+
+
 def test_every_frame_has_a_key_of_its_own(pair):
     pair.link.send(*[b"same"] * 500)
     keys = {pair.hub.recv(10, socket.MSG_WAITALL)[2:6] for _ in range(500)}
