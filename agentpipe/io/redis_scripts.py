@@ -126,8 +126,8 @@ return {'stored', last}
 """
 
 #: Entries after an offset, in whole blocks; where one is larger than a block should be, one is asked for at a time, so
-#: that a page of large events is not a hundred megabytes inside Redis. KEYS meta log; ARGV offset, events and bytes after which to stop. Answers
-#: epoch, oldest, head, then for each block the offset of its first entry and its lines.
+#: that a page of large events is not a hundred megabytes inside Redis. KEYS meta log; ARGV offset, events and bytes
+#: after which to stop. Answers epoch, oldest, head, then for each block the offset of its first entry and its lines.
 PAGE = """
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'oldest', 'head')
 local answer = {meta[1] or '', meta[2] or '0', meta[3] or '0'}

@@ -515,6 +515,23 @@ def test_who_slept_while_another_dropped_the_same_drops_nothing_more(
 # --- what Redis refuses, and what it promises
 
 
+@pytest.mark.parametrize("more", [(), ("+time",), ("+time", "+info", "+config|get")])
+def test_a_user_with_few_rights_is_enough(own: RedisProcess, opened: Open, more: tuple[str, ...]):
+    """Those that the manual names; without the right to ask for the time, the clocks of the hubs decide."""
+    rights = ("~{mine}:*", "+@read", "+@write", "+@scripting", "+@connection", *more)
+    own.ask("ACL", "SETUSER", "few", "on", ">se:cr@t/", *rights)
+    log = opened(f"redis://few:se%3Acr%40t%2F@127.0.0.1:{own.port}/0?prefix=mine", retention=(60.0, 0, 0))
+    append(log, [made("r", 1)], 5.0)
+    append(log, [made("r", 2)], 100.0)
+    assert followed(log, 0, 2) == [made("r", 1).line, made("r", 2).line]
+    while log.retain(100.0):
+        pass
+    assert log.oldest == 1
+    assert told(log.reader(), "r") == [(1, [[1, 1]]), (2, made("r", 2).line)]
+    with pytest.raises(OutputError, match="permission"):
+        opened(f"redis://few:se%3Acr%40t%2F@127.0.0.1:{own.port}/0?prefix=other")
+
+
 @pytest.mark.parametrize(
     "answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"ERROR\r\n", b"\x15\x03\x01\x00\x02\x02\x46\r\n"]
 )
