@@ -8,6 +8,7 @@ The tree, with the exit status that ``agentpipe_cli.main`` gives to each leaf::
     │   ├── InputError                  65    a malformed line under --strict
     │   ├── InputMissing                66    a file that is not there
     │   └── OutputError                 74    reading or writing failed (disk full, I/O error)
+    │       └── ContinuityLost          74    entries of a shared log are gone: what is known of it is worth nothing
     └── PeerError                             the process or server at the other end
         ├── ReaderGone                 141    whoever reads our stdout has closed it: end silently
         ├── HubUnreachable              69    the hub cannot be reached and --required was given
@@ -24,6 +25,7 @@ __all__ = [
     "AgentpipeError",
     "AuthError",
     "CallerError",
+    "ContinuityLost",
     "HubUnreachable",
     "InputError",
     "InputMissing",
@@ -106,6 +108,12 @@ class OutputError(CallerError):
 
     def __str__(self) -> str:
         return f"{self.target}: {self.problem}"
+
+
+class ContinuityLost(OutputError):
+    """The log that several hubs share is no longer the one that was opened: entries that were seen in it are gone. It
+    has a new epoch, and what is known of it has to be read anew.
+    """
 
 
 class ReaderGone(PeerError):

@@ -10,12 +10,11 @@ import functools
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from agentpipe.errors import OutputError
 from agentpipe.event import JSON, Event, decode, encode
 from agentpipe.history import Log, Page
 from agentpipe.missing import Account
 
-__all__ = ["Commit", "ContinuityLost", "Reader", "Sender", "SharedStore", "Standing", "Store", "StoreConflict"]
+__all__ = ["Commit", "Reader", "Sender", "SharedStore", "Standing", "Store", "StoreConflict"]
 
 
 class Sender(NamedTuple):
@@ -70,12 +69,6 @@ class StoreConflict(Exception):
         super().__init__("the store holds something else than the writer believed")
         self.standings = standings
         self.known = known
-
-
-class ContinuityLost(OutputError):
-    """The log is no longer the one that was opened: entries that were seen in it are gone. It has a new epoch, and what
-    is known of it has to be read anew.
-    """
 
 
 class Reader(Log, Protocol):

@@ -369,6 +369,18 @@ def test_a_block_stays_on_disk_until_the_reader_has_taken_it() -> None:
     assert stage.deadline is None
 
 
+def test_what_is_under_way_from_disk_at_a_forced_end_is_counted_as_kept() -> None:
+    """The reader may have it already, and gets it again: it is in the file still."""
+    store = MemoryStore()
+    stage = spill(store, memory=0)
+    stage.feed(events(1, 2), NOW)
+    stage.feed(events(3, 5), NOW)
+    assert shown(stage.wake(NOW)) == [1, 2]
+    stage.finish(NOW)
+    assert stage.report()["kept"] == 5
+    assert shown(emptied(spill(store.reopened()))) == [1, 2, 3, 4, 5]
+
+
 def test_a_forced_end_keeps_everything_in_order_for_the_next_start() -> None:
     store = MemoryStore()
     stage = spill(store)

@@ -66,7 +66,7 @@ class Spill(BaseStage):
         self._memory = Memory()
         self._under_way: Sequence[Event] = ()  # handed on from memory; the reader may not have taken it yet
         self._copy: Sequence[Event] = ()  # of the oldest block on disk, so that a reader who keeps up costs no reading
-        self._taken = False  # a block of the store is under way
+        self._taken = 0  # events of the block that is under way from the store, and in it still
         self._spilled = 0
         self.counts.read = self.counts.left = self._resumed
 
@@ -121,9 +121,9 @@ class Spill(BaseStage):
 
     def report(self) -> Mapping[str, JSON]:
         """The counts, and how many events were found on disk at the start (``resumed``), went there (``spilled``) and
-        are there now for the next start (``kept``).
+        are there now for the next start (``kept``): with those that the reader may have taken already.
         """
-        kept = self._store.count
+        kept = self._store.count + self._taken
         return {**self.counts.report(), "resumed": self._resumed, "spilled": self._spilled, "kept": kept}
 
     def _spill(self, events: Sequence[Event]) -> None:
@@ -138,18 +138,18 @@ class Spill(BaseStage):
         self._under_way = ()
         if self._taken:
             self._store.settle()
-            self._taken = False
+            self._taken = 0
 
     def _from_disk(self) -> Sequence[Event]:
         if self._copy:
             events, self._copy = self._copy, ()
             self._store.skip()
-            self._taken = True
+            self._taken = len(events)
             return events
         block = self._store.take(BLOCK_BYTES)
         if block is None:
             return ()
-        self._taken = True
+        self._taken = block.count
         return self._read(block)
 
     def _read(self, block: Block) -> Sequence[Event]:

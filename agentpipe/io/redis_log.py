@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from agentpipe.blocks import BLOCK_BYTES, aliases, divided
-from agentpipe.errors import OutputError
+from agentpipe.errors import ContinuityLost, OutputError
 from agentpipe.event import Event
 from agentpipe.history import Page
 from agentpipe.io.redis_health import look, server_id
@@ -28,7 +28,7 @@ from agentpipe.io.redis_link import COMMAND_S, DENIED, LOST, Address, Client, Se
 from agentpipe.io.redis_reader import RedisReader
 from agentpipe.io.redis_retention import Keeper, Retention
 from agentpipe.io.redis_scripts import APPEND, FOUND, PROVE, RENEW, SAVE_STATE
-from agentpipe.store import Commit, ContinuityLost, Standing, StoreConflict
+from agentpipe.store import Commit, Standing, StoreConflict
 
 __all__ = ["RedisLog"]
 

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from agentpipe.errors import OptionError, OutputError
+from agentpipe.errors import ContinuityLost, OptionError, OutputError
 from agentpipe.event import Event, encode, gap, peek
 from agentpipe.history import OfRun
-from agentpipe.store import Commit, ContinuityLost, Standing, StoreConflict
+from agentpipe.store import Commit, Standing, StoreConflict
 from tests.commits import append, commit, lasts
 from tests.faults.lab.proxy import Proxy
 from tests.hub_process import PATIENCE_S, until

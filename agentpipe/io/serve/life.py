@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aiohttp import web
 
 import agentpipe
-from agentpipe.errors import OutputError
+from agentpipe.errors import ContinuityLost, OutputError
 from agentpipe.event import peek_lines
 from agentpipe.history import Log, MemoryLog
 from agentpipe.hub import Hub
@@ -30,7 +30,7 @@ from agentpipe.io.serve.intake import Intake
 from agentpipe.io.serve.service import Service
 from agentpipe.io.serve.tail import Tail
 from agentpipe.runs import Runs
-from agentpipe.store import ContinuityLost, Reader, SharedStore, Store
+from agentpipe.store import Reader, SharedStore, Store
 
 if TYPE_CHECKING:
     from agentpipe.io.serve.auth import Guard

@@ -9,11 +9,11 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 
-from agentpipe.errors import OutputError
+from agentpipe.errors import ContinuityLost, OutputError
 from agentpipe.event import Event, peek_lines
 from agentpipe.io.serve.intake import Intake
 from agentpipe.io.serve.writer import shown
-from agentpipe.store import ContinuityLost, SharedStore
+from agentpipe.store import SharedStore
 
 __all__ = ["Tail"]
 
