@@ -93,7 +93,7 @@ class Address:
     ``replicas`` have to have a commit before it is acknowledged.
     """
 
-    url: str
+    url: str = dataclasses.field(repr=False)
     shown: str
     prefix: str
     replicas: int = 0

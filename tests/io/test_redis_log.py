@@ -784,6 +784,7 @@ def test_an_address_is_shown_without_its_password():
     many = Address.of("redis+sentinel://:secret@one:1,two/main?prefix=x")
     assert (many.sentinels, many.service) == ((("one", 1), ("two", 26379)), "main")
     assert "secret" not in many.shown
+    assert "secret" not in f"{found}{many}"
 
 
 def test_without_the_package_the_option_says_what_to_install():
