@@ -37,7 +37,7 @@ BLOCK_OVERHEAD = 200
 #: is what followers read; a reader of a block splits it again, at 0.05 µs a line. A block with what is around its lines
 #: on the wire is two deliveries (of 32 KB): readers that are behind meet at its end. One each would leave holes between
 #: them in the allocator's memory, a fifth of all.
-SEALED_EVENTS = 320
+SEALED_EVENTS = 256
 SEALED_BYTES = 60 * 1024
 
 #: In a small window blocks are smaller, but not so small that they cost more than they save.
