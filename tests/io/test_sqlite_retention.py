@@ -1,7 +1,6 @@
 """What the store drops when it is over its limits: old runs whole, declared, in short steps; and what never goes."""
 
 import contextlib
-import itertools
 import os
 import signal
 import subprocess
@@ -19,6 +18,7 @@ from agentpipe.errors import OutputError
 from agentpipe.event import TERMINAL_TYPES, Event, encode, gap, peek
 from agentpipe.history import EVERYTHING, Filter, OfRun
 from agentpipe.io import sqlite_retention
+from agentpipe.io.sqlite_blocks import parts_of
 from agentpipe.io.sqlite_log import SqliteLog
 from agentpipe.io.sqlite_reader import SqliteReader
 from agentpipe.io.sqlite_retention import Age, Retention
@@ -58,12 +58,16 @@ def opened(path: str) -> Iterator[Callable[..., SqliteLog]]:
         log.close()
 
 
+#: More steps than any test here needs: a store that does not come to an end fails, and does not hang.
+MAX_STEPS = 2000
+
+
 def retain(log: SqliteLog, now: float = 10.0) -> int:
     """Drop all that is over; in how many steps."""
-    for count in itertools.count(1):
+    for count in range(1, MAX_STEPS):
         if not log.retain(now):
             return count
-    raise AssertionError
+    raise AssertionError("there is always more to drop")
 
 
 def entries(log: SqliteReader) -> dict[int, bytes]:
@@ -74,6 +78,21 @@ def entries(log: SqliteReader) -> dict[int, bytes]:
         assert page.lines[0], "a page starts with an entry that is kept"
         found.update({page.start + index: line for index, line in enumerate(page.lines, 1) if line})
         offset = page.next
+    return found
+
+
+def index_of(log: SqliteLog) -> dict[tuple[str, int], tuple[int, int]]:
+    """The lowest and highest number of each run in each block, as the store looks them up."""
+    rows = log._rows("SELECT run_id, first, low, high FROM part JOIN run ON run.id = part.run", ())
+    return {(run_id, first): (low, high) for run_id, first, low, high in rows}
+
+
+def true_index_of(log: SqliteLog) -> dict[tuple[str, int], tuple[int, int]]:
+    """The same, by the blocks themselves."""
+    found = {}
+    for first, data in log._rows("SELECT first, lines FROM block", ()):
+        for run_id, take in parts_of(peek(line) for line in data.split(b"\n") if line).items():
+            found[run_id, first] = (take.low, take.high)
     return found
 
 
@@ -178,6 +197,17 @@ def test_by_age_goes_what_is_old_in_runs_that_go_on_too(opened: Callable[..., Sq
         "long:gap:1-2",
         "long:3",
     ]
+
+
+def test_a_block_is_not_looked_into_for_a_run_that_has_gone_from_it(opened: Callable[..., SqliteLog]):
+    """Though it holds others; and for those it is looked into as before."""
+    log = opened(events=8)
+    for first in (1, 4, 7):
+        append(log, [made(run, number) for number in range(first, first + 3) for run in "ab"])
+    retain(log)
+    assert evicted_of(log, "a") == [(1, 9)]
+    assert index_of(log) == true_index_of(log)
+    assert [first for run, first in index_of(log) if run == "a"] == [13]
 
 
 def test_two_runs_event_by_event_and_in_one_event_blocks(opened: Callable[..., SqliteLog]):
@@ -306,7 +336,7 @@ def test_a_step_is_short_whatever_lies_where(opened: Callable[..., SqliteLog]):
     append(log, [made(f"r{run}", 80) for run in range(300)])
     worst, changes = 0, 0
     more = True
-    while more:
+    while more and changes < MAX_STEPS:
         started = time.thread_time()
         more = log.retain(10.0)
         worst = max(worst, time.thread_time() - started)
@@ -529,6 +559,7 @@ class Machine(RuleBasedStateMachine):
                 gaps[event.run_id] = event
         held = self.log._holdings
         assert (held.entries, held.size_bytes) == (len(kept), sum(map(len, kept.values())))
+        assert index_of(self.log) == true_index_of(self.log)
         for run in self.numbers:
             self.every_number_is_there_or_declared(run, kept, gaps.get(run))
 
