@@ -17,7 +17,8 @@ from typing import Generic, TypeVar
 
 from agentpipe import wire
 from agentpipe.event import Event, encode
-from agentpipe.history import Filter, MemoryLog, Page
+from agentpipe.history import Filter, Page
+from agentpipe.memory_log import MemoryLog
 from agentpipe.merge import TEXT_TYPES
 from agentpipe.reading import Manner, Reading, Step, Told, even
 

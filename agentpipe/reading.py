@@ -14,7 +14,8 @@ from typing import NamedTuple
 from agentpipe import wire
 from agentpipe.accumulate import portion
 from agentpipe.event import Event, peek_lines
-from agentpipe.history import EVERYTHING, Filter, MemoryLog, Page
+from agentpipe.history import EVERYTHING, Filter, Page
+from agentpipe.memory_log import MemoryLog
 
 __all__ = ["DELIVERY_BYTES", "Manner", "Reading", "Step", "Told", "even"]
 

@@ -11,9 +11,10 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from agentpipe import wire
 from agentpipe.event import Event, encode, peek
-from agentpipe.history import EVERYTHING, Filter, MemoryLog, Page
+from agentpipe.history import EVERYTHING, Filter, Page
 from agentpipe.holes import numbers
 from agentpipe.hub import Delivery, Hub, Subscription
+from agentpipe.memory_log import MemoryLog
 from agentpipe.reading import DELIVERY_BYTES, Manner, Told, even
 
 RUNS = "abc"

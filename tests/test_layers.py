@@ -37,7 +37,7 @@ ROWS = (
             "process_event",
             "replay",
             "stats.*",
-            "history",
+            "history memory_log",
             "runs",
             "inflight outbox",
         ),

@@ -18,7 +18,7 @@ from aiohttp import web
 import agentpipe
 from agentpipe.errors import ContinuityLost, OutputError
 from agentpipe.event import peek_lines
-from agentpipe.history import Log, MemoryLog
+from agentpipe.history import Log
 from agentpipe.hub import Hub
 from agentpipe.io import token
 from agentpipe.io.clock import Clock
@@ -29,6 +29,7 @@ from agentpipe.io.serve.feed import Feed
 from agentpipe.io.serve.intake import Intake
 from agentpipe.io.serve.service import Service
 from agentpipe.io.serve.tail import Tail
+from agentpipe.memory_log import MemoryLog
 from agentpipe.runs import Runs
 from agentpipe.store import Reader, SharedStore, Store
 

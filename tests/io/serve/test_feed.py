@@ -9,10 +9,11 @@ import pytest
 
 from agentpipe.errors import OutputError
 from agentpipe.event import encode, peek
-from agentpipe.history import EVERYTHING, MemoryLog, Page
+from agentpipe.history import EVERYTHING, Page
 from agentpipe.hub import Hub
 from agentpipe.io.clock import now
 from agentpipe.io.serve.feed import BUFFER_BYTES, READS, Feed
+from agentpipe.memory_log import MemoryLog
 from agentpipe.wire import parse_hub_message
 from tests.test_hub import payloads
 

@@ -12,13 +12,13 @@ import pytest
 
 from agentpipe.errors import OutputError
 from agentpipe.event import Event, peek
-from agentpipe.history import MemoryLog
 from agentpipe.hub import Hub
 from agentpipe.io.clock import now
 from agentpipe.io.serve.feed import Feed
 from agentpipe.io.serve.intake import Intake
 from agentpipe.io.serve.standard_input import StandardInput
 from agentpipe.io.sqlite_log import SqliteLog
+from agentpipe.memory_log import MemoryLog
 from agentpipe.runs import Runs
 from agentpipe.store import Commit, Standing
 from tests.io.serve.hubs import PATIENCE_S, event

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from agentpipe.event import Event, encode, peek
-from agentpipe.history import EVERYTHING, Filter, MemoryLog, Page
+from agentpipe.history import EVERYTHING, Filter, Page
 from agentpipe.holes import numbers
 from agentpipe.hub import Hub, Subscription
 from agentpipe.io.clock import now
 from agentpipe.io.serve.feed import Feed
 from agentpipe.io.sqlite_log import Retention, SqliteLog
+from agentpipe.memory_log import MemoryLog
 from agentpipe.store import Commit, Standing
 from agentpipe.wire import parse_hub_message
 from tests.test_hub import payloads

@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from agentpipe.event import encode, peek
-from agentpipe.history import EVERYTHING, MemoryLog, Position
+from agentpipe.history import EVERYTHING, Position
 from agentpipe.hub import Hub
 from agentpipe.io.serve.service import AHEAD, Service
+from agentpipe.memory_log import MemoryLog
 from agentpipe.request import Since
 
 

@@ -17,9 +17,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from agentpipe.admission import Admitted
 from agentpipe.errors import OutputError
 from agentpipe.event import TERMINAL_TYPES, Event, encode, gap, peek
-from agentpipe.history import MemoryLog
 from agentpipe.holes import Span, numbers
 from agentpipe.io.serve.writer import Batch, Writer
+from agentpipe.memory_log import MemoryLog
 from agentpipe.missing import DECLARE_AFTER_S
 from agentpipe.store import Commit, Sender, Standing, StoreConflict
 

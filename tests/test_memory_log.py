@@ -7,17 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentpipe.event import encode, peek
-from agentpipe.history import (
-    APART,
-    BLOCK_OVERHEAD,
-    EVERYTHING,
-    LINE_OVERHEAD,
-    Filter,
-    MemoryLog,
-    OfRun,
-    Position,
-    fitting,
-)
+from agentpipe.history import EVERYTHING, Filter, OfRun, Position, fitting
+from agentpipe.memory_log import APART, BLOCK_OVERHEAD, LINE_OVERHEAD, MemoryLog
 
 
 def line(run: str, sequence: int, type_: str = "agent_output", **more: object) -> bytes:
