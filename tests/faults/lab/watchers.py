@@ -146,6 +146,8 @@ class RawWatcher:
                 fact = Declared(number, message.first, message.last, message.count, message.reason)
                 self.history.facts.append(fact)
                 self._move(message.last)
+            case "error" if message.code == "unavailable":
+                raise EOFError("the store cannot be read now")  # while Redis is away: come back, as every client does
             case "error":
                 raise AssertionError(f"{self.history.name} was told an error: {message}")
 
