@@ -162,8 +162,8 @@ def test_what_is_dropped_while_processes_are_killed_is_declared_to_everybody(
     tmp_path: Path, environment: Mapping[str, str]
 ) -> None:
     """Forty rounds are played by hand: ``python -m tests.faults.lab.campaign --rounds 40 --retain 300KB``."""
-    targets = ["hub", "publisher"]
-    plan = Plan(rounds=2, events=150, seed=chosen_seed(), targets=targets, in_flow=True, lines=False, retained=True)
+    flow = {"pieces": 40, "pause_s": 0.01, "within_s": 0.3, "in_flow": True, "lines": False}  # strikes meet somebody
+    plan = Plan(rounds=2, events=150, seed=chosen_seed(), targets=["hub", "publisher"], retained=True, **flow)
     hub = SqliteHub(tmp_path, environment, "--retain", "120ev", mutant="retain-often")
     with closing(Campaign(plan, hub, tmp_path, environment)) as campaign:
         outcome = campaign.play()
