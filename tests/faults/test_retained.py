@@ -95,6 +95,7 @@ def test_what_is_as_it_should_be_has_no_findings() -> None:
         pytest.param([gap(6, "r", (1, 5)), ONE[5]._replace(offset=7), *TWO[1:]], "differs", id="an entry moved on"),
         pytest.param([ONE[5], gap(8, "r", (1, 5)), TWO[0], *TWO[2:]], "differs", id="the gap in another run's place"),
         pytest.param([GAP, ONE[5], *TWO[:2], *TWO[3:]], "undeclared", id="something else went with it"),
+        pytest.param([gap(4, "r", (1, 5)), ONE[5], *TWO], "reordered", id="the gap stands too early"),
         pytest.param([GAP._replace(reason="source"), ONE[5], *TWO], "differs", id="another reason is given"),
     ],
 )

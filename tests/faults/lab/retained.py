@@ -59,6 +59,17 @@ class _Past:
             if was.run != gap.run or was.terminal:
                 what = f"the gap of the run stands where {was.type} of {was.run} was"
                 self.findings.append(Finding("differs", what, gap.run, gap.number, gap.offset))
+        self.findings += self._early(log)
+
+    def _early(self, log: Sequence[Entry]) -> Iterator[Finding]:
+        """A gap stands in the place of the last entry of its run that has gone."""
+        kept = {one.offset for one in log}
+        lasts = {one.run: offset for offset, one in sorted(self.at.items()) if offset not in kept and not one.terminal}
+        for gap in self._gaps:
+            last = lasts.get(gap.run, 0)
+            if last > gap.offset:
+                what = f"the gap of the run stands before offset {last}, which it declares"
+                yield Finding("reordered", what, gap.run, gap.number, gap.offset)
 
     def _witnessed(self, name: str, fact: Told) -> None:
         for offset, line in enumerate(fact.lines, fact.prev + 1):
