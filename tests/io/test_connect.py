@@ -65,7 +65,7 @@ class Answering:
                 client.shutdown(socket.SHUT_WR)
                 while client.recv(65536):
                     pass
-            except ConnectionError:
+            except OSError:  # ENOTCONN too, which is no ConnectionError
                 return  # the client has left, with our answer unread
 
     def __enter__(self):
