@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 from agentpipe.event import Event, make
-from agentpipe.io.sqlite_log import SqliteLog
-from agentpipe.io.sqlite_retention import Retention
+from agentpipe.io.sqlite.log import SqliteLog
+from agentpipe.io.sqlite.retention import Retention
 from agentpipe.store import Commit, Standing
 from bench.measure import Answer, Contender, compare
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agentpipe.content import pieces, split_ref, survey
 from agentpipe.event import JSON, Event, gap, make
 from agentpipe.history import Log
-from agentpipe.io.sqlite_log import SqliteLog
+from agentpipe.io.sqlite.log import SqliteLog
 from agentpipe.memory_log import MemoryLog
 from agentpipe.parse.adapter import Whole
 from agentpipe.parse.vocabulary.whole import content_payloads

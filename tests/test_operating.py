@@ -125,7 +125,7 @@ def test_the_hubs_of_the_compose_file_are_started_with_options_that_exist():
     given = command.make_context(name, list(words)).params
     options = ServeOptions(**{key: value for key, value in given.items() if key in ("store", "retain", "host", "port")})
     assert options.limits == (30 * 86_400, 2 << 30, 0)
-    redis_link = pytest.importorskip("agentpipe.io.redis_link")
+    redis_link = pytest.importorskip("agentpipe.io.redis.link")
     assert redis_link.Address.of(options.store).prefix == "agentpipe"
 
 

@@ -14,7 +14,7 @@ import pytest
 from agentpipe.errors import OptionError
 from agentpipe.event import peek
 from agentpipe.io.serve.options import ServeOptions
-from agentpipe.io.sqlite_reader import SqliteReader
+from agentpipe.io.sqlite.reader import SqliteReader
 from tests.io.serve.hubs import event, until
 
 Run = Callable[..., "subprocess.CompletedProcess[bytes]"]

@@ -23,8 +23,8 @@ import pytest
 
 from agentpipe.event import peek
 from agentpipe.history import OfRun
-from agentpipe.io.sqlite_log import SqliteLog
-from agentpipe.io.sqlite_reader import SqliteReader
+from agentpipe.io.sqlite.log import SqliteLog
+from agentpipe.io.sqlite.reader import SqliteReader
 from tests.faults.lab.pipeline import Agent
 from tests.hub_process import PATIENCE_S, HubProcess, until
 from tests.io.serve.hubs import Client, Hub, event, sequences

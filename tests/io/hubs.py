@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from agentpipe.io.sqlite_reader import SqliteReader
+from agentpipe.io.sqlite.reader import SqliteReader
 from tests.hub_process import PATIENCE_S, HubProcess
 from tests.hub_process import until as eventually
 

@@ -23,10 +23,10 @@ from tests.faults.lab.proxy import Proxy
 from tests.hub_process import PATIENCE_S, until
 from tests.redis_process import RedisProcess, unused_port
 
-from agentpipe.io import redis_log, redis_retention  # isort: skip - when the package is missing, the line above skips the module
-from agentpipe.io.redis_link import Address, evaluate  # isort: skip
-from agentpipe.io.redis_reader import RedisReader  # isort: skip
-from agentpipe.io.redis_scripts import RENEW  # isort: skip
+from agentpipe.io.redis import log as redis_log, retention as redis_retention  # isort: skip - when the package is missing, the line above skips the module
+from agentpipe.io.redis.link import Address, evaluate  # isort: skip
+from agentpipe.io.redis.reader import RedisReader  # isort: skip
+from agentpipe.io.redis.scripts import RENEW  # isort: skip
 
 Open = Callable[..., redis_log.RedisLog]
 
@@ -732,14 +732,14 @@ def test_a_power_cut_is_guarded_against_on_request_or_refused(server: RedisProce
 def test_a_commit_that_the_replicas_do_not_have_is_not_acknowledged(
     own: RedisProcess, opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("agentpipe.io.redis_health.CONFIRM_MS", 100)
+    monkeypatch.setattr("agentpipe.io.redis.health.CONFIRM_MS", 100)
     log = opened(f"{own.url}?replicas=1")
     with pytest.raises(OutputError, match="0 of 1 replicas"):
         append_blindly(log, [made("r", 1)])
     with pytest.raises(OutputError, match="0 of 1 replicas"):
         log.standings()  # else it would be acknowledged as known
     with RedisProcess(tmp_path / "replica", "--replicaof", "127.0.0.1", str(own.port)):
-        monkeypatch.setattr("agentpipe.io.redis_health.CONFIRM_MS", 1000)
+        monkeypatch.setattr("agentpipe.io.redis.health.CONFIRM_MS", 1000)
         until(lambda: is_confirmed(log), "the confirmation of a replica")
         assert lasts(log) == {"r": 1}
         assert append_next(log, 1) == 2
@@ -788,7 +788,7 @@ def test_an_address_is_shown_without_its_password():
 
 
 def test_without_the_package_the_option_says_what_to_install():
-    script = "import sys; sys.modules['redis'] = None\nimport agentpipe.io.redis_log"
+    script = "import sys; sys.modules['redis'] = None\nimport agentpipe.io.redis.log"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert "--store: Redis needs one package more: pip install 'agentpipe[redis]'" in result.stderr
 

@@ -11,15 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from agentpipe.blocks import BLOCK_BYTES, BLOCK_EVENTS
 from agentpipe.errors import OutputError
 from agentpipe.event import Event, encode, gap, peek
-from agentpipe.history import EVERYTHING, Filter, OfRun
-from agentpipe.io.sqlite_log import SqliteLog
-from agentpipe.io.sqlite_reader import SqliteReader
+from agentpipe.history import OfRun
+from agentpipe.io.sqlite.log import SqliteLog
+from agentpipe.io.sqlite.reader import SqliteReader
 from agentpipe.missing import Account
 from agentpipe.store import Commit, Sender, Standing, StoreConflict
 from tests.commits import append, commit, lasts
@@ -67,7 +65,7 @@ def test_it_survives_the_death_of_its_process(path: str):
     script = f"""
 import sys
 from agentpipe.event import encode, peek
-from agentpipe.io.sqlite_log import SqliteLog
+from agentpipe.io.sqlite.log import SqliteLog
 from agentpipe.missing import Account
 from agentpipe.store import Commit, Sender, Standing, StoreConflict
 from tests.commits import append
@@ -153,81 +151,6 @@ def test_a_database_of_another_program_is_left_alone(path: str):
         SqliteLog(path)
     with contextlib.closing(sqlite3.connect(path)) as other:
         assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
-
-
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    st.lists(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3000)), max_size=8), max_size=6),
-    st.integers(0, 30),
-    st.integers(1, 10),
-    st.integers(1, 5000),
-)
-def test_pages_are_those_of_the_list_of_all_lines(
-    tmp_path_factory: pytest.TempPathFactory,
-    batches: list[list[tuple[str, int]]],
-    offset: int,
-    limit: int,
-    limit_bytes: int,
-):
-    log = SqliteLog(str(tmp_path_factory.mktemp("log") / "hub.db"))
-    lines: list[bytes] = []
-    for batch in batches:
-        events = [made(run, len(lines) + index + 1, size) for index, (run, size) in enumerate(batch)]
-        lines += [event.line for event in events]
-        assert append(log, events, 1.0) == len(lines)
-    reader = SqliteReader(log.path)
-    page = reader.since(offset, limit, limit_bytes)
-    if offset < len(lines):
-        assert page.start == offset
-        assert list(page.lines) == lines[offset : page.next]
-        assert 1 <= len(page.lines) <= limit
-        assert sum(map(len, page.lines)) <= limit_bytes or len(page.lines) == 1
-    else:
-        assert page.lines == []
-    wanted = Filter(runs=frozenset({"a"}))
-    places = [index + 1 for index, line in enumerate(lines) if peek(line).run_id == "a"]
-    found = reader.of_run(OfRun("a"), offset, limit)
-    assert found.offsets == [place for place in places if place > offset][:limit]
-    assert list(found.lines) == [lines[place - 1] for place in found.offsets]
-    assert reader.before_last(wanted, limit) == (places[-limit] - 1 if len(places) >= limit else 0)
-    assert reader.before_last(EVERYTHING, limit) == max(0, len(lines) - limit)
-    for line in lines[::3]:
-        assert reader.find(f"{peek(line).run_id}:{peek(line).sequence}") == line
-    reader.close()
-    log.close()
-
-
-@settings(max_examples=50, deadline=None)
-@given(
-    st.lists(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 30)), min_size=1, max_size=8), max_size=25),
-    st.booleans(),
-)
-def test_a_number_is_found_whatever_gaps_stand_around(
-    tmp_path_factory: pytest.TempPathFactory, batches: list[list[tuple[str, int]]], huge: bool
-):
-    """A gap may be of any number, alone in its commit or among others, and come after later ones."""
-    log = SqliteLog(str(tmp_path_factory.mktemp("log") / "hub.db"))
-    numbers = {"a": 0, "b": 0}
-    events: list[Event] = []
-    for batch in batches:
-        made_now: list[Event] = []
-        for run, step in batch:
-            if step < 10:
-                own = {"event_id": f"{run}:gap:{len(events) + len(made_now)}"}
-                number = 1 << 50 if huge and step == 2 else 1 + numbers[run] * step // 10
-                made_now.append(made(run, number, type="gap", **own))
-            if step > 5:
-                numbers[run] += step
-                made_now.append(made(run, numbers[run]))
-        events += made_now
-        append(log, made_now, 1.0)
-    for offset, event in enumerate(events, 1):
-        if event.type != "gap":
-            assert log.find(event.identity) == event.line
-            assert log.place(event.run_id, event.sequence or 0) < offset
-        else:
-            assert peek(log.find(event.identity) or b"{}").identity == event.identity
-    log.close()
 
 
 def test_an_event_is_found_in_few_looks_among_200_000(path: str):

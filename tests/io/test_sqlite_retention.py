@@ -17,11 +17,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from agentpipe.errors import OutputError
 from agentpipe.event import TERMINAL_TYPES, Event, encode, gap, peek
 from agentpipe.history import EVERYTHING, Filter, OfRun
-from agentpipe.io import sqlite_retention
-from agentpipe.io.sqlite_blocks import parts_of
-from agentpipe.io.sqlite_log import SqliteLog
-from agentpipe.io.sqlite_reader import SqliteReader
-from agentpipe.io.sqlite_retention import Age, Retention
+from agentpipe.io.sqlite import retention as sqlite_retention
+from agentpipe.io.sqlite.blocks import parts_of
+from agentpipe.io.sqlite.log import SqliteLog
+from agentpipe.io.sqlite.reader import SqliteReader
+from agentpipe.io.sqlite.retention import Age, Retention
 from agentpipe.missing import declared_by
 from tests.commits import append, lasts
 
@@ -430,8 +430,8 @@ def test_a_kill_in_the_middle_loses_nothing_that_stays(path: str):
     script = f"""
 import itertools
 from agentpipe.event import encode, peek
-from agentpipe.io.sqlite_log import SqliteLog
-from agentpipe.io.sqlite_retention import Retention
+from agentpipe.io.sqlite.log import SqliteLog
+from agentpipe.io.sqlite.retention import Retention
 from tests.commits import append, lasts
 log = SqliteLog({path!r}, retention=Retention(events=1000))
 start = lasts(log).get("r0", 0) + 1

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from agentpipe.event import Event, encode, gap, peek
 from agentpipe.history import EVERYTHING, Filter, Log, OfRun
-from agentpipe.io.sqlite_log import SqliteLog
+from agentpipe.io.sqlite.log import SqliteLog
 from agentpipe.missing import Account
 from agentpipe.store import Commit, Sender, Standing, Store, StoreConflict
 from tests.commits import append, commit, lasts
@@ -39,7 +39,7 @@ def open_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     if request.param == "sqlite":
         folder = tmp_path_factory.mktemp("stores")
         return lambda name: SqliteLog(str(folder / f"{name}.db"))
-    from agentpipe.io.redis_log import RedisLog
+    from agentpipe.io.redis.log import RedisLog
 
     running = request.getfixturevalue("server")
     running.ask("FLUSHALL")

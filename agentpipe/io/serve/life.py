@@ -188,8 +188,8 @@ def _retain(store: Store, clock: Clock) -> None:
 
 
 def _file(options: "ServeOptions", say: Callable[[str], None]) -> Store:
-    from agentpipe.io.sqlite_log import SqliteLog
-    from agentpipe.io.sqlite_retention import Retention
+    from agentpipe.io.sqlite.log import SqliteLog
+    from agentpipe.io.sqlite.retention import Retention
 
     path = options.store or os.path.join(token.state_directory(), "hub.db")
     try:
@@ -200,7 +200,7 @@ def _file(options: "ServeOptions", say: Callable[[str], None]) -> Store:
 
 
 def _shared(options: "ServeOptions", say: Callable[[str], None]) -> SharedStore:
-    from agentpipe.io.redis_log import RedisLog
+    from agentpipe.io.redis.log import RedisLog
 
     store = RedisLog(options.store or "", retention=options.limits, sync=options.sync)
     for warning in store.health.warnings:

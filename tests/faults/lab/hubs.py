@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from agentpipe.history import Log
-from agentpipe.io.sqlite_reader import SqliteReader
+from agentpipe.io.sqlite.reader import SqliteReader
 from tests.faults.lab.journal import Entry, entry
 from tests.faults.lab.killer import Target
 from tests.hub_process import HubProcess, until

@@ -19,7 +19,7 @@ RETAIN_S = 0.05
 
 def slow_commit() -> None:
     """A slow disk. No mistake."""
-    from agentpipe.io.sqlite_log import SqliteLog
+    from agentpipe.io.sqlite.log import SqliteLog
 
     append = SqliteLog.append
 

@@ -6,7 +6,7 @@ The rule this module keeps: the hubs share nothing but Redis; what is read witho
 from collections.abc import Mapping
 from pathlib import Path
 
-from agentpipe.io.redis_log import RedisLog
+from agentpipe.io.redis.log import RedisLog
 from tests.faults.lab.hubs import HEARTBEAT, OneHub, entries
 from tests.faults.lab.journal import Entry
 from tests.faults.lab.killer import Target

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from agentpipe.io.sqlite_reader import SqliteReader
+from agentpipe.io.sqlite.reader import SqliteReader
 from agentpipe.runs import MAX_RUNS
 from tests.io.serve.hubs import Client, Hub, event, sequences, until
 

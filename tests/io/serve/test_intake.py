@@ -17,7 +17,7 @@ from agentpipe.io.clock import now
 from agentpipe.io.serve.feed import Feed
 from agentpipe.io.serve.intake import Intake
 from agentpipe.io.serve.standard_input import StandardInput
-from agentpipe.io.sqlite_log import SqliteLog
+from agentpipe.io.sqlite.log import SqliteLog
 from agentpipe.memory_log import MemoryLog
 from agentpipe.runs import Runs
 from agentpipe.store import Commit, Standing

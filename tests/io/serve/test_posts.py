@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from agentpipe.event import decode, peek_lines
-from agentpipe.io.sqlite_log import SqliteLog
+from agentpipe.io.sqlite.log import SqliteLog
 from tests.io.serve.hubs import PATIENCE_S, Client, Hub, event, until
 
 Start = Callable[..., Hub]

@@ -13,7 +13,7 @@ from agentpipe.holes import numbers
 from agentpipe.hub import Hub, Subscription
 from agentpipe.io.clock import now
 from agentpipe.io.serve.feed import Feed
-from agentpipe.io.sqlite_log import Retention, SqliteLog
+from agentpipe.io.sqlite.log import Retention, SqliteLog
 from agentpipe.memory_log import MemoryLog
 from agentpipe.store import Commit, Standing
 from agentpipe.wire import parse_hub_message

@@ -9,8 +9,8 @@ restarted without its file, a replica that lagged took over, somebody emptied it
 epoch and the stamp of the newest block that this hub has seen must still be there. If not, the epoch is replaced, once
 for all hubs, and `ContinuityLost` says that everything held so far is worth nothing.
 
-Entries are stored as *blocks*, the lines of what was committed together (see ``redis_scripts`` for the keys). The ids
-of the stream are the offsets, so that the entries after an offset are found without an index.
+Entries are stored as *blocks*, the lines of what was committed together (see ``scripts.py`` for the keys). The ids of
+the stream are the offsets, so that the entries after an offset are found without an index.
 """
 
 import secrets
@@ -23,11 +23,11 @@ from agentpipe.blocks import BLOCK_BYTES, aliases, divided
 from agentpipe.errors import ContinuityLost, OutputError
 from agentpipe.event import Event
 from agentpipe.history import Page
-from agentpipe.io.redis_health import look, server_id
-from agentpipe.io.redis_link import COMMAND_S, DENIED, LOST, Address, Client, Session, evaluate
-from agentpipe.io.redis_reader import RedisReader
-from agentpipe.io.redis_retention import Keeper, Retention
-from agentpipe.io.redis_scripts import APPEND, FOUND, PROVE, RENEW, SAVE_STATE
+from agentpipe.io.redis.health import look, server_id
+from agentpipe.io.redis.link import COMMAND_S, DENIED, LOST, Address, Client, Session, evaluate
+from agentpipe.io.redis.reader import RedisReader
+from agentpipe.io.redis.retention import Keeper, Retention
+from agentpipe.io.redis.scripts import APPEND, FOUND, PROVE, RENEW, SAVE_STATE
 from agentpipe.store import Commit, Standing, StoreConflict
 
 __all__ = ["RedisLog"]

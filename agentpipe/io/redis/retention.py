@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from agentpipe.event import TERMINAL_TYPES, Event, gap, peek, peek_lines, timestamp
 from agentpipe.holes import CROWDED, Span, numbers, tidied
-from agentpipe.io.redis_link import DENIED, NO_MEMORY, Address, Client, evaluate
-from agentpipe.io.redis_scripts import TRIM
+from agentpipe.io.redis.link import DENIED, NO_MEMORY, Address, Client, evaluate
+from agentpipe.io.redis.scripts import TRIM
 from agentpipe.missing import declared_by, without
 
 __all__ = ["Keeper", "Kept", "Retention", "read_remains"]

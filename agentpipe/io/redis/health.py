@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable
 
 from agentpipe.errors import OutputError
-from agentpipe.io.redis_link import DENIED, Address, Client
+from agentpipe.io.redis.link import DENIED, Address, Client
 
 __all__ = ["Health", "look", "server_id"]
 

@@ -1,7 +1,7 @@
 """Reading the log that lies in one SQLite file, next to the one who writes it.
 
 The rule this module keeps: a question is answered from what is committed, on a connection of its own, and reads whole
-blocks (``sqlite_blocks``) instead of single events. Between two queries the writer may evict something: an answer then
+blocks (``blocks.py``) instead of single events. Between two queries the writer may evict something: an answer then
 says that it is gone, as it says of anything that went before.
 """
 
@@ -13,8 +13,8 @@ from typing import Any
 from agentpipe.blocks import BLOCK_BYTES
 from agentpipe.event import peek_lines
 from agentpipe.history import SLICE_BYTES, Filter, OfRun, Page, Slice, fitting
-from agentpipe.io.sqlite_blocks import present, read_lines
-from agentpipe.io.sqlite_file import connect, problem
+from agentpipe.io.sqlite.blocks import present, read_lines
+from agentpipe.io.sqlite.file import connect, problem
 
 __all__ = ["SqliteReader"]
 

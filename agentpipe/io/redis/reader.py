@@ -2,7 +2,7 @@
 
 The rule this module keeps: **a reader answers for one epoch.** When the log has another one, because Redis lost what
 we have seen, it raises instead of giving other entries under the same offsets. It reads whole blocks (see
-``redis_log``) and asks for a bounded number of bytes.
+``redis/log.py``) and asks for a bounded number of bytes.
 
 Any thread may ask: each call takes a connection from a pool.
 """
@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 from agentpipe.errors import OutputError
 from agentpipe.event import Event, peek_lines
 from agentpipe.history import SLICE_BYTES, Filter, OfRun, Page, Slice, fitting
-from agentpipe.io.redis_link import FAILED, LOST, Address, Client, evaluate, failure
-from agentpipe.io.redis_retention import Kept, read_remains
-from agentpipe.io.redis_scripts import PAGE, PLACE
+from agentpipe.io.redis.link import FAILED, LOST, Address, Client, evaluate, failure
+from agentpipe.io.redis.retention import Kept, read_remains
+from agentpipe.io.redis.scripts import PAGE, PLACE
 
 __all__ = ["RedisReader"]
 

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from agentpipe.io.sqlite_eviction import Remnant, Step
+from agentpipe.io.sqlite.eviction import Remnant, Step
 
 __all__ = ["Held", "Holdings"]
 

@@ -3,7 +3,7 @@
 The rules this module keeps: **what is old goes first, and as a whole**: the runs whose last event is the oldest,
 several at once, down to seven eighths of the limit, so that a block is written anew once, not once a run. Only of the
 last run that is left the beginning goes. By age goes what is older, whoever's it is. Of each run its last terminal
-event stays and a ``gap`` (see ``sqlite_eviction``), of at most `MAX_REMNANTS` runs; these count against no limit.
+event stays and a ``gap`` (see ``sqlite/eviction.py``), of at most `MAX_REMNANTS` runs; these count against no limit.
 
 Each step is one short transaction, so that a commit waits for a few milliseconds at most. What was decided is kept in
 memory alone: after a crash in the middle the runs that had begun to go are still the oldest, and go on going when there
@@ -15,10 +15,10 @@ import os
 import sqlite3
 from typing import NamedTuple
 
-from agentpipe.io.sqlite_eviction import Step
-from agentpipe.io.sqlite_file import LEFT_BYTES, Transaction, note
-from agentpipe.io.sqlite_holdings import Held, Holdings
-from agentpipe.io.sqlite_rounds import Beginning, Forgetting, Round, WholeRuns
+from agentpipe.io.sqlite.eviction import Step
+from agentpipe.io.sqlite.file import LEFT_BYTES, Transaction, note
+from agentpipe.io.sqlite.holdings import Held, Holdings
+from agentpipe.io.sqlite.rounds import Beginning, Forgetting, Round, WholeRuns
 
 __all__ = ["UNLIMITED", "Age", "Retainer", "Retention"]
 

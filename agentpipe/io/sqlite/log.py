@@ -3,7 +3,7 @@
 The rule this module keeps: **what `append` returned from is there after a SIGKILL**, with its offset, under the same
 epoch, and never twice. Lines, the runs' last numbers and the ids seen go into one transaction.
 
-Entries are stored as *blocks* (``sqlite_blocks``): the lines of what was committed together. One row a block instead
+Entries are stored as *blocks* (``sqlite/blocks.py``): the lines of what was committed together. One row a block instead
 of one an event, because every statement lets go of the interpreter and has to win it back from the event loop (up to
 5 ms each when it is busy), and because the lines are read back as blocks anyway. ``part`` says which runs a block
 holds and between which numbers, so that a run's pages and a single event are found without looking through the rest.
@@ -19,11 +19,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from agentpipe.blocks import Block, aliases, divided
 from agentpipe.errors import OutputError
 from agentpipe.event import encode, timestamp
-from agentpipe.io.sqlite_blocks import joined, parts_of
-from agentpipe.io.sqlite_file import Transaction, is_damage, locked, note, prepare, problem
-from agentpipe.io.sqlite_holdings import Held, Holdings
-from agentpipe.io.sqlite_reader import SqliteReader
-from agentpipe.io.sqlite_retention import UNLIMITED, Age, Retainer, Retention
+from agentpipe.io.sqlite.blocks import joined, parts_of
+from agentpipe.io.sqlite.file import Transaction, is_damage, locked, note, prepare, problem
+from agentpipe.io.sqlite.holdings import Held, Holdings
+from agentpipe.io.sqlite.reader import SqliteReader
+from agentpipe.io.sqlite.retention import UNLIMITED, Age, Retainer, Retention
 from agentpipe.store import Commit, Standing, StoreConflict
 
 __all__ = ["SqliteLog"]

@@ -9,8 +9,8 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterable
 from typing import Protocol
 
-from agentpipe.io.sqlite_eviction import ROOM, Step
-from agentpipe.io.sqlite_holdings import Holdings
+from agentpipe.io.sqlite.eviction import ROOM, Step
+from agentpipe.io.sqlite.holdings import Holdings
 
 __all__ = ["Beginning", "Forgetting", "Round", "WholeRuns"]
 

@@ -18,8 +18,8 @@ from agentpipe.blocks import aliases
 from agentpipe.errors import OutputError
 from agentpipe.event import TERMINAL_TYPES, Event, gap, timestamp
 from agentpipe.holes import CROWDED, Span, numbers, tidied
-from agentpipe.io.sqlite_blocks import joined, parts_of, present, read_lines
-from agentpipe.io.sqlite_file import is_damage
+from agentpipe.io.sqlite.blocks import joined, parts_of, present, read_lines
+from agentpipe.io.sqlite.file import is_damage
 from agentpipe.missing import declared_by
 
 __all__ = ["NOTHING", "Remnant", "Room", "Step"]

@@ -1,0 +1,1 @@
+"""The log in Redis, which any number of hubs share."""
