@@ -319,10 +319,11 @@ class Admission:
 
 
 def _may_be_unfit(events: Sequence[Event]) -> bool:
-    """A quick look, for most batches hold nothing of the kind."""
-    ids = [event.event_id for event in events if event.event_id is not None]
-    long = max([len(event.line) for event in events], default=0) > 2 * MAX_DEPTH
-    return long or (bool(ids) and (max(map(len, ids)) > MAX_ID_LENGTH or "\0" in "".join(ids)))
+    """A quick look, for most batches hold nothing of the kind, and short lines have no room for most of it."""
+    ids = [event.event_id or "" for event in events]
+    longest = max([len(event.line) for event in events], default=0)
+    long_id = longest > MAX_ID_LENGTH and max(map(len, ids)) > MAX_ID_LENGTH
+    return longest > 2 * MAX_DEPTH or long_id or "\0" in "".join(ids)
 
 
 def _fit(events: Sequence[Event], indexes: Sequence[int], refused: list[Refusal]) -> tuple[list[Event], list[int]]:

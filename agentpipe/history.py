@@ -146,6 +146,8 @@ class Log(Protocol):
 
 def fitting(lines: Sequence[bytes], limit_bytes: int) -> int:
     """How many of the first *lines* stay within *limit_bytes*, at least one."""
+    if sum(map(len, lines)) <= limit_bytes:
+        return len(lines)
     total = 0
     for index, line in enumerate(lines):
         total += len(line)

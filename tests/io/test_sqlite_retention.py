@@ -91,7 +91,7 @@ def true_index_of(log: SqliteLog) -> dict[tuple[str, int], tuple[int, int]]:
     """The same, by the blocks themselves."""
     found = {}
     for first, data in log._rows("SELECT first, lines FROM block", ()):
-        for run_id, take in parts_of(peek(line) for line in data.split(b"\n") if line).items():
+        for run_id, take in parts_of([peek(line) for line in data.split(b"\n") if line]).items():
             found[run_id, first] = (take.low, take.high)
     return found
 
