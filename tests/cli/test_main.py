@@ -56,6 +56,7 @@ def ended(environment: Mapping[str, str], what: str) -> tuple[int, str]:
         ("errors.InputMissing('f', 'not there')", 66, "agentpipe: f: not there\n"),
         ("errors.HubUnreachable('ws://h', 'refused')", 69, "agentpipe: ws://h: refused\n"),
         ("errors.OutputError('stdout', 'full')", 74, "agentpipe: stdout: full\n"),
+        ("errors.ContinuityLost('redis://h', 'gone')", 74, "agentpipe: redis://h: gone\n"),
         ("errors.Undelivered(3, 'gone')", 75, "agentpipe: 3 events not delivered: gone\n"),
         ("errors.ProtocolError('bad_json', 'x')", 76, "agentpipe: bad_json: x\n"),
         ("errors.AuthError('ws://h', 'refused')", 77, "agentpipe: ws://h: refused\n"),
