@@ -373,7 +373,7 @@ POINTS = [
     ("agentpipe.io.block_file:BlockFile:insert", "before", 2),
     ("agentpipe.io.block_file:BlockFile:insert", "after", 2),  # committed, not sent
     ("agentpipe.io.link:Link:send", "after", 2),  # sent, not acknowledged
-    ("agentpipe.outbox:Outbox:settle", "after", 2),  # acknowledged, not removed
+    ("agentpipe.outbox:Outbox:settle", "after", 1),  # acknowledged, not removed
     ("agentpipe.io.block_file:BlockFile:remove", "before", 1),
     ("agentpipe.io.block_file:BlockFile:remove", "after", 1),
     ("agentpipe.outbox:Outbox:finish", "after", 1),
