@@ -19,8 +19,8 @@ from agentpipe.history import OfRun
 from agentpipe.io.sqlite.log import SqliteLog
 from agentpipe.io.sqlite.reader import SqliteReader
 from agentpipe.missing import Account
-from agentpipe.store import Commit, Sender, Standing, StoreConflict
-from tests.commits import append, commit, lasts
+from agentpipe.store import Commit, Sender, Standing
+from tests.commits import append, lasts
 
 
 def made(run: str, number: int, size: int = 0, **more: object) -> Event:
@@ -241,26 +241,6 @@ def test_a_second_look_at_the_file_leaves_the_log_whole(tmp_path: Path) -> None:
     finally:
         reader.close()
         log.close()
-
-
-def test_who_believes_something_else_than_is_stored_changes_nothing_and_hears_the_truth(log: SqliteLog):
-    append(log, [made("a", 5), made("b", 1)])
-    append(log, [made("a", 0, event_id="mine")])
-    head = log.head
-    stale = Commit(
-        [made("a", 4), made("c", 1)], {"a": Standing(3), "c": Standing()}, {"a": Standing(4), "c": Standing(1)}, ()
-    )
-    with pytest.raises(StoreConflict) as raised:
-        log.append(stale, 1.0)
-    assert raised.value.standings == {"a": log.standings(["a"])["a"], "c": Standing()}
-    repeated = commit(log, [made("b", 2, event_id="mine")], ids=["mine", "new"])
-    with pytest.raises(StoreConflict) as raised:
-        log.append(repeated, 1.0)
-    assert list(raised.value.known) == ["mine"]
-    with pytest.raises(StoreConflict):
-        log.append(Commit([made("d", 8)], {"d": Standing(7)}, {"d": Standing(8)}, ()), 1.0)
-    assert log.head == head
-    assert append(log, [made("b", 2), made("c", 1)]) == head + 2
 
 
 def test_a_standing_is_there_after_a_restart(path: str):
